@@ -1,0 +1,188 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""qemu-nbd servers (exports) and what is read through them. The only place that starts qemu-nbd or speaks NBD."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import typing as t
+from pathlib import Path
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+
+try:
+    import nbd
+
+    HAS_NBD = True
+except ImportError:
+    HAS_NBD = False
+
+#: Parallel requests and connections of one copy; more brought nothing on the links that were measured.
+CONNECTIONS = 16
+START_TIMEOUT_SECONDS = 30.0
+STOP_TIMEOUT_SECONDS = 60.0
+#: The unit of the content digest. A difference is located to one block.
+DIGEST_BLOCK = 4 * 1024 * 1024
+_ZEROES = bytes(DIGEST_BLOCK)
+_STATE_ZERO = 2  # NBD_STATE_ZERO of the base:allocation context: reads as zeroes
+
+
+def image_options(path: str, image_format: str) -> str:
+    """``--image-opts`` for a local file: the format is stated, never probed, and no character of the name is special (a comma is doubled)."""
+    return f"driver={image_format},file.driver=file,file.filename={path.replace(',', ',,')}"
+
+
+def create_blank(path: str, image_format: str, virtual_bytes: int) -> None:
+    """Create an empty image. Raises ColdmoveError if ``path`` exists or qemu-img refuses."""
+    if os.path.lexists(path):
+        raise ColdmoveError(f"{path} exists already")
+    # The ./ or / in front keeps a name with a colon from being taken for a protocol.
+    command = ["qemu-img", "create", "-q", "-f", image_format, "--", os.path.abspath(path), str(virtual_bytes)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_environment())
+    if done.returncode != 0:
+        raise ColdmoveError(f"qemu-img cannot create {path}: {done.stderr.strip()}")
+
+
+def start_export(path: str, image_format: str, name: str, socket: Path, pid_file: Path, read_only: bool = False) -> int:
+    """Serve ``path`` as export ``name`` on the unix ``socket``; returns the server's pid once it listens.
+
+    Raises ColdmoveError with qemu-nbd's own words.
+    """
+    command = ["qemu-nbd", "--fork", "-t", "-e", str(CONNECTIONS), "--pid-file", str(pid_file), "-x", name, "-k", str(socket)]
+    command += ["-r"] if read_only else ["--discard=unmap", "--detect-zeroes=unmap"]
+    command += ["--image-opts", image_options(path, image_format)]
+    socket.unlink(missing_ok=True)
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_TIMEOUT_SECONDS, env=_environment())
+    except subprocess.TimeoutExpired as exc:
+        raise ColdmoveError(f"qemu-nbd did not begin to serve {path} within {START_TIMEOUT_SECONDS:.0f} s") from exc
+    if done.returncode != 0:
+        raise ColdmoveError(f"qemu-nbd cannot serve {path} as {image_format}: {done.stderr.strip()}")
+    return int(pid_file.read_text(encoding="ascii"))
+
+
+def export_pid(socket: Path, pid_file: Path) -> int | None:
+    """The pid of the server that listens on ``socket``, or None. A pid that now belongs to another program is not it."""
+    try:
+        pid = int(pid_file.read_text(encoding="ascii"))
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return None
+    return pid if os.fsencode(socket) in arguments else None
+
+
+def stop_export(socket: Path, pid_file: Path) -> bool:
+    """End the server of ``socket`` and wait until it is gone, so that everything it was sent is written. True if there was one."""
+    pid = export_pid(socket, pid_file)
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        while export_pid(socket, pid_file) == pid:
+            if time.monotonic() > deadline:
+                raise ColdmoveError(f"qemu-nbd (pid {pid}) does not end {STOP_TIMEOUT_SECONDS:.0f} s after SIGTERM; something still holds {socket}")
+            time.sleep(0.02)
+    socket.unlink(missing_ok=True)
+    pid_file.unlink(missing_ok=True)
+    return pid is not None
+
+
+def probe(socket: str, name: str) -> int:
+    """Shake hands with the export ``name`` on ``socket``; its size in bytes. Raises ColdmoveError."""
+    with _connected(socket, name) as handle:
+        return int(handle.get_size())
+
+
+def content_digest(path: str, image_format: str, report: t.Callable[[int, int], None]) -> dict[str, t.Any]:
+    """A digest of what a guest would read from ``path``: ``{algorithm, digest, virtual_bytes, read_bytes, seconds}``.
+
+    blake2b over the blake2b of each 4 MiB block; a block of zeroes counts the same whether it is a hole, a zero cluster
+    or written zeroes, so that two images of one content have one digest whatever their layout. Holes are not read.
+    ``report(done, total)`` is called after each block. Raises ColdmoveError.
+    """
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="coldmove-digest-") as folder:
+        socket, pid_file = Path(folder) / "nbd", Path(folder) / "pid"
+        start_export(path, image_format, "content", socket, pid_file, read_only=True)
+        try:
+            with _connected(str(socket), "content", extents=True) as handle:
+                digest, size, read = _digest(handle, report)
+        finally:
+            stop_export(socket, pid_file)
+    return {"algorithm": "blake2b-4MiB", "digest": digest, "virtual_bytes": size, "read_bytes": read, "seconds": round(time.monotonic() - begun, 3)}
+
+
+def _digest(handle: t.Any, report: t.Callable[[int, int], None]) -> tuple[str, int, int]:
+    size, read = int(handle.get_size()), 0
+    whole = hashlib.blake2b(digest_size=32)
+    zero_runs = _ZeroRuns(handle, size)
+    for offset in range(0, size, DIGEST_BLOCK):
+        length = min(DIGEST_BLOCK, size - offset)
+        block: t.Any = b""
+        if not zero_runs.cover(offset, length):
+            block = handle.pread(length, offset)
+            read += length
+        zero = not block or block == _ZEROES[:length]
+        whole.update(b"zero" if zero else hashlib.blake2b(block, digest_size=32).digest())
+        report(offset + length, size)
+    whole.update(size.to_bytes(8, "big"))
+    return whole.hexdigest(), size, read
+
+
+class _ZeroRuns:
+    """Which ranges read as zeroes, asked from the server in large pieces, in rising order of offset."""
+
+    _ASK = 1 << 30
+
+    def __init__(self, handle: t.Any, size: int) -> None:
+        self._handle, self._size = handle, size
+        self._known_to, self._runs = 0, [(0, 0, False)]  # (start, end, zero)
+
+    def cover(self, offset: int, length: int) -> bool:
+        end = offset + length
+        while self._known_to < end:
+            self._ask()
+        self._runs = [run for run in self._runs if run[1] > offset]
+        return all(zero for start, stop, zero in self._runs if start < end)
+
+    def _ask(self) -> None:
+        start = self._known_to
+        answered: list[int] = []
+
+        def extents(_context: str, _offset: int, entries: list[int], _error: t.Any) -> int:
+            answered.extend(entries)
+            return 0
+
+        self._handle.block_status(min(self._ASK, self._size - start), start, extents)
+        for length, flags in zip(answered[0::2], answered[1::2]):
+            self._runs.append((self._known_to, self._known_to + length, bool(flags & _STATE_ZERO)))
+            self._known_to += length
+        if self._known_to == start:
+            raise ColdmoveError("the NBD server gave no answer about the extents of an image")
+
+
+@contextlib.contextmanager
+def _connected(socket: str, name: str, extents: bool = False) -> t.Iterator[t.Any]:
+    handle = nbd.NBD()
+    handle.set_export_name(name)
+    if extents:
+        handle.add_meta_context("base:allocation")
+    try:
+        handle.connect_unix(socket)
+        yield handle
+        handle.shutdown()
+    except nbd.Error as exc:
+        raise ColdmoveError(f"NBD export '{name}' on {socket}: {exc.string}") from exc
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C"}

@@ -1,0 +1,79 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""Files that belong to a migration: whose they are, names taken without overwriting, durability."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, sync_directory
+
+
+def remember(journal: Journal, path: str, *other_names: str) -> None:
+    """Note that the file now at ``path`` is this migration's, under this name and ``other_names`` it will get."""
+    inode = os.lstat(path).st_ino
+    owned = dict(journal.data.get("owned", {}))
+    owned.update({name: inode for name in (path, *other_names)})
+    journal.note(owned=owned)
+
+
+def is_ours(journal: Journal, path: str) -> bool:
+    """Whether ``path`` is the very file that this migration noted under that name (same inode, not merely the same name)."""
+    try:
+        return os.lstat(path).st_ino == journal.data.get("owned", {}).get(path)
+    except FileNotFoundError:
+        return False
+
+
+def make_durable(path: str) -> None:
+    """Wait until every byte of ``path`` is on its storage."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def take_name(old: str, new: str) -> None:
+    """Rename ``old`` to ``new`` without ever replacing a file; done already is done. Both lie in one directory."""
+    try:
+        os.link(old, new, follow_symlinks=False)
+    except FileNotFoundError:
+        if not os.path.lexists(new):
+            raise ColdmoveError(f"neither {old} nor {new} is there any more") from None
+        return
+    except OSError as exc:
+        if exc.errno != errno.EEXIST:
+            raise ColdmoveError(f"cannot rename {old} to {new}: {exc.strerror}") from exc
+        if not os.path.samestat(os.lstat(old), os.lstat(new)):
+            raise ColdmoveError(f"{new} exists and is another file than {old}: both are kept. Compare them and move one away") from exc
+    os.unlink(old)
+    sync_directory(os.path.dirname(new) or ".")
+
+
+def make_directories(path: str, below: str) -> list[str]:
+    """Create the missing directories of ``path`` under ``below``; the ones made, outermost first. Elsewhere nothing is created."""
+    missing: list[str] = []
+    while not os.path.isdir(path):
+        if os.path.commonpath([below, path]) != below.rstrip("/"):
+            raise ColdmoveError(f"directory {path} does not exist on this node and is not under instances_path {below}: create it or mount what belongs there")
+        missing.insert(0, path)
+        path = os.path.dirname(path)
+    for directory in missing:
+        os.mkdir(directory, 0o711)
+    return missing
+
+
+def remove_if_empty(directory: str) -> None:
+    """Remove a directory that this migration made, unless something lies in it."""
+    try:
+        os.rmdir(directory)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            raise ColdmoveError(f"cannot remove directory {directory}: {exc.strerror}") from exc

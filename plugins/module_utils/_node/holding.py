@@ -1,0 +1,113 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""The held copy: the source's complete copy, which nobody can start until this migration is confirmed or reverted.
+
+The domain is undefined (NVRAM and TPM state kept) and every file stands aside under its held name. What is needed to come
+back (definition, autostart) lies in the journal of the node as well as in the record, for the day the record is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
+
+MoveFile = dict[str, t.Any]
+
+
+class Domains(t.Protocol):
+    """What is needed of libvirt here (``_adapters/libvirt_host.py`` has it)."""
+
+    def state(self, server: str) -> t.Optional[str]:
+        """``running``, ``shutoff``, …; None if not defined."""
+
+    def xml(self, server: str) -> str:
+        """The inactive definition with its secrets."""
+
+    def autostart(self, server: str) -> bool:
+        """Whether libvirt starts the domain at boot."""
+
+    def set_autostart(self, server: str, wanted: bool) -> bool:
+        """True if that changed something."""
+
+    def define(self, xml: str) -> None:
+        """Define or redefine."""
+
+    def undefine(self, server: str) -> None:
+        """Undefine, keeping NVRAM and TPM state."""
+
+
+def hold(journal: Journal, domains: Domains, server_uuid: str, files: list[MoveFile]) -> bool:
+    """Set the server's files aside and make it unstartable; True if that changed something. Raises ColdmoveError if it runs."""
+    state = domains.state(server_uuid)
+    if state not in (None, "shutoff"):
+        raise ColdmoveError(f"server {server_uuid} is {state}: only a server that is off can be held")
+    if state is not None and not journal.data.get("definition"):
+        journal.note(definition=domains.xml(server_uuid), autostart=domains.autostart(server_uuid), server_uuid=server_uuid)
+    if not journal.data.get("definition"):
+        raise ColdmoveError(f"server {server_uuid} is not defined on this node and was not held here before")
+    changed = False
+    if state is not None:
+        domains.set_autostart(server_uuid, False)
+        domains.undefine(server_uuid)
+        changed = True
+    for file in files:
+        changed |= _set_aside(journal, file)
+    journal.note(held=True)
+    return changed
+
+
+def restore(journal: Journal, domains: Domains, server_uuid: str, files: list[MoveFile], definition: str | None, autostart: bool) -> bool:
+    """Bring the held copy back into service, defined and off; True if that changed something.
+
+    ``definition`` and ``autostart`` (the record's) are used only if the journal has none.
+    """
+    changed = False
+    for file in files:
+        if os.path.lexists(file["held_path"]):
+            nodefiles.take_name(file["held_path"], file["source_path"])
+            changed = True
+        elif not os.path.lexists(file["source_path"]):
+            raise ColdmoveError(f"neither {file['held_path']} nor {file['source_path']} is on this node: the source copy of {file['id']} is not there")
+    if domains.state(server_uuid) is None:
+        xml = journal.data.get("definition") or definition
+        if not xml:
+            raise ColdmoveError(f"no definition of server {server_uuid} in this node's journal nor in the record: define it by hand, its files are back in place")
+        domains.define(xml)
+        changed = True
+    changed |= domains.set_autostart(server_uuid, bool(journal.data.get("autostart", autostart)))
+    journal.note(held=False)
+    return changed
+
+
+def release(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[str]]:
+    """Delete the held copy: ``(deleted paths, kept paths with the reason)``. Only the exact files that were set aside."""
+    deleted, kept = [], []
+    for file in files:
+        path = file["held_path"]
+        if not os.path.lexists(path):
+            continue
+        if nodefiles.is_ours(journal, path):
+            os.unlink(path)
+            deleted.append(path)
+        else:
+            kept.append(f"{path}: not the file that migration {journal.uuid} set aside, left alone")
+    journal.note(held=False)
+    return deleted, kept
+
+
+def _set_aside(journal: Journal, file: MoveFile) -> bool:
+    if os.path.lexists(file["source_path"]):
+        nodefiles.remember(journal, file["source_path"], file["held_path"])
+        nodefiles.take_name(file["source_path"], file["held_path"])
+        return True
+    if not nodefiles.is_ours(journal, file["held_path"]):
+        raise ColdmoveError(f"{file['source_path']} is gone and {file['held_path']} is not the file this migration set aside")
+    return False

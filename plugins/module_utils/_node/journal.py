@@ -1,0 +1,153 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""What a node writes down of each migration, the lock around every step, and the guard against older runs.
+
+One folder per migration, ``/var/lib/coldmove/moves/MIGRATION_UUID``: ``journal.json`` (facts that must survive a power
+loss), ``lock`` (held for every step), ``contact`` (its mtime is the last sign of life of the run), job states.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+import typing as t
+import uuid as uuidlib
+from pathlib import Path
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError, Superseded
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
+
+#: Part of the argument spec of every module that takes part in a migration.
+MIGRATION_ARGS: dict[str, t.Any] = {"migration_uuid": {"type": "str"}, "migration_epoch": {"type": "int"}}
+
+#: A step may have to wait for a step of a killed run that is still at work: a graceful shutdown takes a minute.
+LOCK_TIMEOUT_SECONDS = 180.0
+
+
+def write_atomically(path: Path, data: t.Any, durable: bool = True) -> None:
+    """Replace ``path`` by the JSON of ``data``: readers see the old or the new content, after a power loss too when ``durable``."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    with open(temporary, "w", encoding="utf-8") as stream:
+        json.dump(data, stream, indent=1)
+        if durable:
+            stream.flush()
+            os.fsync(stream.fileno())
+    os.rename(temporary, path)
+    if durable:
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make names that were just created, renamed or removed in ``path`` survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path) -> dict[str, t.Any]:
+    """The JSON object in ``path``; empty if there is no such file."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+
+
+class Journal:
+    """What this node knows of one migration. ``data`` keys: epoch, server_uuid, and what the steps ``note``."""
+
+    def __init__(self, migration_uuid: str) -> None:
+        try:
+            # The UUID becomes a folder's name: nothing but a UUID gets there.
+            name = str(uuidlib.UUID(migration_uuid))
+        except ValueError as exc:
+            raise ColdmoveError(f"migration_uuid '{migration_uuid}' is not a UUID") from exc
+        self.uuid = name
+        self.directory = paths.STATE_DIR / "moves" / name
+        self.data = read_json(self.directory / "journal.json")
+
+    def note(self, **facts: t.Any) -> None:
+        """Remember ``facts`` durably; only then may the act that they announce or report be relied on."""
+        self.data.update(facts)
+        write_atomically(self.directory / "journal.json", self.data)
+
+    def enter(self, epoch: int) -> None:
+        """Accept a step of run ``epoch``; raise Superseded if a newer run has been here or the migration is closed."""
+        seen = int(self.data.get("epoch", 0))
+        if epoch < seen:
+            raise Superseded(f"run {epoch} of migration {self.uuid} was taken over by run {seen}: this run stops here and has touched nothing more")
+        if self.data.get("closed"):
+            raise Superseded(f"migration {self.uuid} is closed on this node: this run stops here and has touched nothing more")
+        if epoch > seen:
+            self.note(epoch=epoch)
+        contact = self.directory / "contact"
+        contact.touch()
+        os.utime(contact)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> t.Iterator[None]:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(directory / "lock", "w", encoding="ascii") as lock:
+        deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as exc:
+                if time.monotonic() > deadline:
+                    raise ColdmoveError(
+                        f"another step of this migration has held {directory / 'lock'} for {LOCK_TIMEOUT_SECONDS:.0f} s; "
+                        "see which process holds it (fuser), wait for it, and run the same command again"
+                    ) from exc
+                time.sleep(0.05)
+        yield
+
+
+@contextlib.contextmanager
+def step(params: t.Mapping[str, t.Any], check_mode: bool = False) -> t.Iterator[t.Optional[Journal]]:
+    """Hold the migration's lock on this node for one step of the run that ``params`` names.
+
+    Yields the journal, or None if ``params`` names no migration (a module used on its own) or in check mode.
+    Raises Superseded if a newer run has taken over.
+    """
+    if check_mode or not params.get("migration_uuid"):
+        yield None
+        return
+    if params.get("migration_epoch") is None:
+        raise ColdmoveError("migration_uuid needs migration_epoch, the number of the run that migration_record returned")
+    # The folder only; what it says is read under the lock.
+    directory = Journal(params["migration_uuid"]).directory
+    with _locked(directory):
+        journal = Journal(params["migration_uuid"])
+        journal.enter(params["migration_epoch"])
+        yield journal
+
+
+def summaries() -> list[dict[str, t.Any]]:
+    """What this node keeps of open migrations, for ``virt_node_info``: migration_uuid, server_uuid, epoch, contact_age_seconds, job."""
+    result = []
+    for file in sorted((paths.STATE_DIR / "moves").glob("*/journal.json")):
+        data = read_json(file)
+        if data.get("closed"):
+            continue
+        contact = file.with_name("contact")
+        age = max(0.0, time.time() - contact.stat().st_mtime) if contact.exists() else None
+        result.append(
+            {
+                "migration_uuid": file.parent.name,
+                "server_uuid": data.get("server_uuid"),
+                "epoch": data.get("epoch", 0),
+                "contact_age_seconds": age,
+                "job": data.get("job"),
+            }
+        )
+    return result

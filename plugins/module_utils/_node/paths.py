@@ -1,0 +1,26 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""Where a compute node keeps what belongs to moves. The roles compute_node and ssh_trust create what is in ``/etc``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+#: Journals and job states: must survive a power loss.
+STATE_DIR = Path("/var/lib/coldmove")
+#: Sockets and pid files: gone after a reboot, like the processes they belong to.
+RUN_DIR = Path("/run/coldmove")
+#: The root directory that sshd confines the channel's account to (``ChrootDirectory``): export sockets and nothing else.
+CHANNEL_DIR = RUN_DIR / "channel"
+#: The channel's key, the peers' pinned host keys, and the keys that may open the channel of this node.
+TRUST_DIR = Path("/etc/coldmove")
+IDENTITY = TRUST_DIR / "id_ed25519"
+KNOWN_HOSTS = TRUST_DIR / "known_hosts"
+AUTHORIZED_KEYS = TRUST_DIR / "authorized_keys"
+SSHD_DROP_IN = Path("/etc/ssh/sshd_config.d/10-coldmove.conf")
+#: The account that sshd lets in for the channel, and its group, which may open the export sockets.
+ACCOUNT = "coldmove"

@@ -1,0 +1,201 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""The source's share of a transfer: copy the files of a server that is off through the data channel, and digest them meanwhile."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import time
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import channel as channels
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+
+Report = t.Callable[[dict[str, t.Any]], None]
+_FORK = multiprocessing.get_context("fork")
+_POLL_SECONDS = 0.2
+_RETRY_SECONDS = 2.0
+
+
+class Order(t.NamedTuple):
+    """What to send: ``files`` (move files, read from their held_path), where to, and how."""
+
+    files: list[dict[str, t.Any]]
+    peer: channels.Peer
+    #: file id -> name of its export's socket in the peer's channel folder
+    exports: dict[str, str]
+    verify: bool
+    #: bytes per second, 0 is no limit
+    bandwidth_limit: int
+    #: give up when nothing has moved for so long
+    stall_timeout: int
+
+
+def probe(order: Order) -> None:
+    """Prove, while the guest still runs, that every export can be reached through the channel. Raises ColdmoveError."""
+    with channels.opened(order.peer, order.exports.values(), order.stall_timeout) as channel:
+        for file in order.files:
+            size = exports.probe(channel.sockets[order.exports[file["id"]]], file["id"])
+            if size < file["size_bytes"]:
+                raise ColdmoveError(f"{order.peer.address} offers {size} bytes for {file['id']}, which needs {file['size_bytes']}")
+
+
+def send(order: Order, report: Report) -> dict[str, t.Any]:
+    """Copy every file as opaque bytes, sparse; returns ``{bytes_total, bytes_sent, copy_seconds, digest_seconds, retries, digests}``.
+
+    A channel that breaks is opened again; only ``stall_timeout`` seconds without a byte moved end the attempt.
+    Raises ColdmoveError; the files are only read.
+    """
+    digests = _Digests(order.files) if order.verify else None
+    try:
+        copy = _Copy(order, report)
+        copy.run()
+        waited = time.monotonic()
+        found = digests.wait(report) if digests else {}
+        return {
+            "bytes_total": copy.total,
+            "bytes_sent": copy.sent,
+            "copy_seconds": round(copy.seconds, 3),
+            "digest_seconds": round(time.monotonic() - waited, 3),
+            "retries": copy.retries,
+            "digests": found,
+        }
+    finally:
+        if digests:
+            digests.end()
+
+
+class _Copy:
+    """All files of one order, one after the other over one channel: they share its bandwidth anyway."""
+
+    def __init__(self, order: Order, report: Report) -> None:
+        self._order, self._report = order, report
+        self.total = sum(int(file["allocated_bytes"]) for file in order.files)
+        self.sent = self.retries = 0
+        self.seconds = 0.0
+        self._begun = self._moved_at = time.monotonic()
+        self._left = list(order.files)
+
+    def run(self) -> None:
+        while self._left:
+            try:
+                with channels.opened(self._order.peer, self._order.exports.values(), self._order.stall_timeout) as channel:
+                    self._over(channel)
+            except ColdmoveError as exc:
+                if time.monotonic() - self._moved_at > self._order.stall_timeout:
+                    raise ColdmoveError(f"nothing moved for {self._order.stall_timeout} s: {exc}") from exc
+                self.retries += 1
+                time.sleep(_RETRY_SECONDS)
+        self.seconds = time.monotonic() - self._begun
+
+    def _over(self, channel: channels.Channel) -> None:
+        sent_before = self.sent
+        try:
+            while self._left:
+                self._convert(self._left[0], channel, sent_before)
+                self._left.pop(0)
+        finally:
+            self._count(channel, sent_before)
+
+    def _convert(self, file: dict[str, t.Any], channel: channels.Channel, sent_before: int) -> None:
+        # The file crosses as opaque bytes: snapshots, bitmaps and layout stay, and dest needs no knowledge of the format.
+        command = ["setpriv", "--pdeathsig", "KILL", "qemu-img", "convert", "-n", "-W", "-m", str(exports.CONNECTIONS)]
+        if not self.retries:
+            command.append("--target-is-zero")  # a fresh file; after a broken attempt the zeroes must be sent too
+        if self._order.bandwidth_limit:
+            command += ["-r", str(self._order.bandwidth_limit)]
+        target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={channel.sockets[self._order.exports[file['id']]]},file.export={file['id']}"
+        command += ["--image-opts", "--target-image-opts", exports.image_options(file["held_path"], "raw"), target]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                self._watch(process, channel, sent_before)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+            words = process.stderr.read().strip() if process.stderr else ""
+        if process.returncode != 0:
+            raise ColdmoveError(f"qemu-img could not copy {file['held_path']} to {self._order.peer.address}: {words or 'the channel broke'}")
+
+    def _watch(self, process: subprocess.Popen[str], channel: channels.Channel, sent_before: int) -> None:
+        last_report = 0.0
+        while process.poll() is None:
+            if self._count(channel, sent_before):
+                self._moved_at = time.monotonic()
+            elif time.monotonic() - self._moved_at > self._order.stall_timeout:
+                raise ColdmoveError(f"nothing moved through the channel to {self._order.peer.address} for {self._order.stall_timeout} s")
+            if time.monotonic() - last_report >= 1.0:
+                last_report = time.monotonic()
+                self._report(progress("copy", self.sent, self.total, last_report - self._begun))
+            time.sleep(_POLL_SECONDS)
+
+    def _count(self, channel: channels.Channel, sent_before: int) -> bool:
+        """Take the channel's count over; True if it grew."""
+        try:
+            sent = sent_before + channel.sent_bytes()
+        except OSError:
+            return False
+        grew, self.sent = sent > self.sent, max(self.sent, sent)
+        return grew
+
+
+class _Digests:
+    """The digests of all files, computed in a process of its own while the copy runs: both read, neither waits for the other."""
+
+    def __init__(self, files: list[dict[str, t.Any]]) -> None:
+        self._done, self._total = _FORK.Value("Q", 0), sum(int(file["virtual_bytes"]) for file in files)
+        self._answer, answer = _FORK.Pipe(duplex=False)
+        self._process = _FORK.Process(target=_digest_all, args=(files, answer, self._done), daemon=True)
+        self._process.start()
+        answer.close()
+        self._begun = time.monotonic()
+
+    def wait(self, report: Report) -> dict[str, t.Any]:
+        while not self._answer.poll(1.0):
+            report(progress("digest", self._done.value, self._total, time.monotonic() - self._begun))
+        try:
+            answer = self._answer.recv()
+        except EOFError as exc:
+            raise ColdmoveError("the digest of the source ended without a word") from exc
+        if isinstance(answer, str):
+            raise ColdmoveError(answer)
+        return dict(answer)
+
+    def end(self) -> None:
+        if self._process.is_alive():
+            self._process.terminate()
+        self._process.join(10)
+
+
+def _digest_all(files: list[dict[str, t.Any]], answer: t.Any, done: t.Any) -> None:
+    base = 0
+
+    def report(read: int, _total: int) -> None:
+        done.value = base + read
+
+    try:
+        digests = {}
+        for file in files:
+            digests[file["id"]] = exports.content_digest(file["held_path"], file["format"], report)
+            base += int(file["virtual_bytes"])
+        answer.send(digests)
+    except ColdmoveError as exc:
+        answer.send(str(exc))
+
+
+def progress(step: str, done: int, total: int, seconds: float) -> dict[str, t.Any]:
+    """``{step, percent, bytes_done, bytes_total, rate (bytes/s), eta_seconds}`` of work that has taken ``seconds`` so far."""
+    rate = done / seconds if seconds > 0 else 0.0
+    return {
+        "step": step,
+        "percent": round(min(100.0, 100.0 * done / total), 1) if total else 100.0,
+        "bytes_done": done,
+        "bytes_total": total,
+        "rate": round(rate),
+        "eta_seconds": round(max(0, total - done) / rate) if rate else None,
+    }
