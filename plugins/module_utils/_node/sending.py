@@ -35,6 +35,8 @@ class Order(t.NamedTuple):
     bandwidth_limit: int
     #: give up when nothing has moved for so long
     stall_timeout: int
+    #: the exports have never been written to, so that zeroes need not be sent
+    fresh: bool
 
 
 def probe(order: Order) -> None:
@@ -106,8 +108,8 @@ class _Copy:
     def _convert(self, file: dict[str, t.Any], channel: channels.Channel, sent_before: int) -> None:
         # The file crosses as opaque bytes: snapshots, bitmaps and layout stay, and dest needs no knowledge of the format.
         command = ["setpriv", "--pdeathsig", "KILL", "qemu-img", "convert", "-n", "-W", "-m", str(exports.CONNECTIONS)]
-        if not self.retries:
-            command.append("--target-is-zero")  # a fresh file; after a broken attempt the zeroes must be sent too
+        if self._order.fresh and not self.retries:
+            command.append("--target-is-zero")  # after a broken attempt the zeroes must be sent too
         if self._order.bandwidth_limit:
             command += ["-r", str(self._order.bandwidth_limit)]
         target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={channel.sockets[self._order.exports[file['id']]]},file.export={file['id']}"

@@ -1,0 +1,86 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this document fragment is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Document fragments for the modules that handle the files of a move."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options files, wait_seconds and attach."""
+
+    DOCUMENTATION = r"""
+options:
+  files:
+    description:
+      - The files that belong to the move, as the filter P(coldmove.libvirt.plan_files#filter) made them and the record keeps them.
+      - These are the only names that are ever created, renamed or deleted.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      id:
+        description: The disk's target device, or V(nvram).
+        type: str
+        required: true
+      kind:
+        description: What the file is.
+        type: str
+        choices: [disk, nvram]
+        default: disk
+      format:
+        description: The image's format by the domain's definition, never probed.
+        type: str
+        choices: [qcow2, raw]
+        required: true
+      source_path:
+        description: The file's path on the source.
+        type: path
+        required: true
+      held_path:
+        description: The path on the source under which the held copy stands aside.
+        type: path
+        required: true
+      dest_path:
+        description: The file's final path on the dest.
+        type: path
+        required: true
+      temp_path:
+        description: The path on the dest while the content is not yet proven.
+        type: path
+        required: true
+      size_bytes:
+        description: Length of the file in bytes.
+        type: int
+        default: 0
+      virtual_bytes:
+        description: Size in bytes that the guest sees.
+        type: int
+        default: 0
+      allocated_bytes:
+        description: Bytes that the file occupies on the source.
+        type: int
+        default: 0
+      copy:
+        description: Whether the content crosses. A swap disk is created blank instead.
+        type: bool
+        default: true
+"""
+
+    JOB = r"""
+options:
+  wait_seconds:
+    description:
+      - How many seconds one call waits for the job before it returns its progress.
+      - The action plugin of the collection calls again until the job has ended, and shows the progress meanwhile.
+    type: int
+    default: 5
+  attach:
+    description:
+      - Only report on a job that was started before, do not start one.
+      - Used by the action plugin of the collection.
+    type: bool
+    default: false
+"""

@@ -1,0 +1,47 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""Argument specs that the node modules share; documented in plugins/doc_fragments/_move_files.py, one for one."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job, Work
+
+FILES_ARG: dict[str, t.Any] = {
+    "type": "list",
+    "elements": "dict",
+    "required": True,
+    "options": {
+        "id": {"type": "str", "required": True},
+        "kind": {"type": "str", "choices": ["disk", "nvram"], "default": "disk"},
+        "format": {"type": "str", "choices": ["qcow2", "raw"], "required": True},
+        "source_path": {"type": "path", "required": True},
+        "held_path": {"type": "path", "required": True},
+        "dest_path": {"type": "path", "required": True},
+        "temp_path": {"type": "path", "required": True},
+        "size_bytes": {"type": "int", "default": 0},
+        "virtual_bytes": {"type": "int", "default": 0},
+        "allocated_bytes": {"type": "int", "default": 0},
+        "copy": {"type": "bool", "default": True},
+    },
+}
+JOB_ARGS: dict[str, t.Any] = {"wait_seconds": {"type": "int", "default": 5}, "attach": {"type": "bool", "default": False}}
+
+
+def follow(job: Job, work: Work, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Start ``work`` unless it runs or is done (or only look, with ``attach``), wait ``wait_seconds``; the job's status.
+
+    Raises ColdmoveError if it failed or its process died.
+    """
+    if not params["attach"]:
+        job.ensure_started(work)
+    status = job.wait(params["wait_seconds"])
+    if status["state"] in ("failed", "died", "absent"):
+        raise ColdmoveError(status.get("error") or f"job {job.name} {status['state']}: its process is gone without a result", job=status)
+    return status

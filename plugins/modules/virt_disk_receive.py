@@ -1,0 +1,139 @@
+#!/usr/bin/python
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: virt_disk_receive
+short_description: Take the disks of a server in on the dest of a move
+version_added: 0.1.0
+description:
+  - Creates the files of a move under temporary names and serves each over NBD on a unix socket that only root and the data channel reach.
+  - Afterwards it closes the exports, makes the content durable, compares it with what the source has read, and only then gives the final names.
+  - Runs on the dest node. A file that exists already is never overwritten.
+author: coldmove contributors (@coldmove)
+extends_documentation_fragment:
+  - coldmove.libvirt._attributes
+  - coldmove.libvirt._attributes.actiongroup_coldmove
+  - coldmove.libvirt._migration
+  - coldmove.libvirt._move_files
+  - coldmove.libvirt._move_files.job
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  migration_uuid:
+    required: true
+  migration_epoch:
+    required: true
+  state:
+    description:
+      - V(offered) creates the files and serves them.
+      - V(committed) closes the exports, verifies and renames.
+      - V(absent) closes the exports and deletes what this migration made here, by exact name and inode.
+    type: str
+    choices: [offered, committed, absent]
+    required: true
+  instances_path:
+    description: Directory under which missing directories of the files may be created.
+    type: path
+    default: /var/lib/libvirt/images
+  digests:
+    description: What the source has read, by file id, as M(coldmove.libvirt.virt_disk_send) returned it.
+    type: dict
+    default: {}
+  verify:
+    description: Compare the content that a guest would see on both ends before a file gets its final name.
+    type: bool
+    default: true
+"""
+
+EXAMPLES = r"""
+- name: Offer the disks of a server that is about to come
+  coldmove.libvirt.virt_disk_receive:
+    migration_uuid: "{{ migration.uuid }}"
+    migration_epoch: "{{ migration.epoch }}"
+    state: offered
+    files: "{{ migration.files }}"
+  delegate_to: node2
+  register: offered
+"""
+
+RETURN = r"""
+exports:
+  description: Name of the socket in the channel's folder, by file id.
+  type: dict
+  returned: O(state=offered)
+job:
+  description: State, progress and result of the verification.
+  type: dict
+  returned: O(state=committed)
+deleted:
+  description: Paths that were deleted.
+  type: list
+  elements: str
+  returned: O(state=absent)
+kept:
+  description: Paths that were left alone, each with the reason.
+  type: list
+  elements: str
+  returned: O(state=absent)
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import receiving
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
+
+
+def receive(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Reach ``params['state']``; the module's result."""
+    files = params["files"]
+    if params["state"] == "offered":
+        offered, changed = receiving.offer(journal, files, params["instances_path"])
+        return {"changed": changed, "exports": offered}
+    job = Job(journal, "verify")
+    if params["state"] == "committed":
+        digests = params["digests"] if params["verify"] else None
+        before = job.status()["state"]
+        return {"job": follow(job, lambda report: receiving.commit(journal, files, digests, report), params), "changed": before != "done"}
+    cancelled = job.cancel()
+    deleted, kept = receiving.discard(journal, files)
+    return {"changed": cancelled or bool(deleted), "deleted": deleted, "kept": kept}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "migration_uuid": {"type": "str", "required": True},
+            "migration_epoch": {"type": "int", "required": True},
+            "state": {"type": "str", "choices": ["offered", "committed", "absent"], "required": True},
+            "files": FILES_ARG,
+            "instances_path": {"type": "path", "default": "/var/lib/libvirt/images"},
+            "digests": {"type": "dict", "default": {}},
+            "verify": {"type": "bool", "default": True},
+            **JOB_ARGS,
+        },
+        supports_check_mode=True,
+    )
+    try:
+        with step(module.params, module.check_mode) as journal:
+            result = receive(journal, module.params) if journal else {"changed": True, "exports": {}, "deleted": [], "kept": []}
+        module.exit_json(**result)
+    except ColdmoveError as exc:
+        module.fail_json(msg=str(exc), **exc.result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+#!/usr/bin/python
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: virt_disk_send
+short_description: Send the disks of a server that is off to the dest of a move
+version_added: 0.1.0
+description:
+  - Copies the held files of a server through the data channel to the exports that M(coldmove.libvirt.virt_disk_receive) offers on the dest,
+    sparse and as opaque bytes, and digests what a guest would read from them meanwhile.
+  - The copy is a job of the node. It goes on when the controller or the connection to it is lost, and the next call attaches to it.
+  - Runs on the source node.
+author: coldmove contributors (@coldmove)
+extends_documentation_fragment:
+  - coldmove.libvirt._attributes
+  - coldmove.libvirt._attributes.actiongroup_coldmove
+  - coldmove.libvirt._migration
+  - coldmove.libvirt._move_files
+  - coldmove.libvirt._move_files.job
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  migration_uuid:
+    required: true
+  migration_epoch:
+    required: true
+  state:
+    description:
+      - V(reachable) only proves that every export answers through the channel; the guest may run.
+      - V(sent) copies.
+      - V(absent) ends a copy that is under way.
+    type: str
+    choices: [reachable, sent, absent]
+    required: true
+  address:
+    description: Name, IPv4 or IPv6 address of the dest on the migration network. Required unless O(state=absent).
+    type: str
+  port:
+    description: Port of the dest's sshd.
+    type: int
+    default: 22
+  exports:
+    description: Names of the export sockets by file id, as M(coldmove.libvirt.virt_disk_receive) returned them.
+    type: dict
+    default: {}
+  verify:
+    description: Digest the content, so that the dest can compare.
+    type: bool
+    default: true
+  bandwidth_limit:
+    description: Upper limit in bytes per second; V(50M) style is accepted, V(0) is no limit.
+    type: bytes
+    default: "0"
+  stall_timeout:
+    description: Give up when nothing has moved for so many seconds. There is no total limit.
+    type: int
+    default: 120
+"""
+
+EXAMPLES = r"""
+- name: Copy the disks
+  coldmove.libvirt.virt_disk_send:
+    migration_uuid: "{{ migration.uuid }}"
+    migration_epoch: "{{ migration.epoch }}"
+    state: sent
+    files: "{{ migration.files }}"
+    address: node2.example.net
+    exports: "{{ offered.exports }}"
+  delegate_to: node1
+  register: sent
+"""
+
+RETURN = r"""
+job:
+  description: State, progress and result of the copy. The result has bytes_total, bytes_sent, copy_seconds, digest_seconds, retries, digests.
+  type: dict
+  returned: O(state=sent)
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.channel import Peer
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, sending
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
+
+
+def order_of(journal: Journal, params: dict[str, t.Any]) -> sending.Order:
+    """The transfer that ``params`` ask for."""
+    return sending.Order(
+        files=[file for file in params["files"] if file["copy"]],
+        peer=Peer(params["address"], params["port"], paths.ACCOUNT, str(paths.IDENTITY), str(paths.KNOWN_HOSTS)),
+        exports=params["exports"],
+        verify=params["verify"],
+        bandwidth_limit=params["bandwidth_limit"],
+        stall_timeout=params["stall_timeout"],
+        fresh=not journal.data.get("sending"),
+    )
+
+
+def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Reach ``params['state']``; the module's result."""
+    job = Job(journal, "send")
+    if params["state"] == "absent":
+        return {"changed": job.cancel()}
+    order = order_of(journal, params)
+    if params["state"] == "reachable":
+        sending.probe(order)
+        return {"changed": False}
+    before = job.status()["state"]
+    if not params["attach"]:
+        journal.note(sending=True)  # from here on the dest's files may hold part of the content
+    return {"job": follow(job, lambda report: sending.send(order, report), params), "changed": before != "done"}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "migration_uuid": {"type": "str", "required": True},
+            "migration_epoch": {"type": "int", "required": True},
+            "state": {"type": "str", "choices": ["reachable", "sent", "absent"], "required": True},
+            "files": FILES_ARG,
+            "address": {"type": "str"},
+            "port": {"type": "int", "default": 22},
+            "exports": {"type": "dict", "default": {}},
+            "verify": {"type": "bool", "default": True},
+            "bandwidth_limit": {"type": "bytes", "default": "0"},
+            "stall_timeout": {"type": "int", "default": 120},
+            **JOB_ARGS,
+        },
+        required_if=[("state", "reachable", ["address"]), ("state", "sent", ["address"])],
+        supports_check_mode=True,
+    )
+    try:
+        with step(module.params, module.check_mode) as journal:
+            result = send(journal, module.params) if journal else {"changed": module.params["state"] != "reachable"}
+        module.exit_json(**result)
+    except ColdmoveError as exc:
+        module.fail_json(msg=str(exc), **exc.result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+#!/usr/bin/python
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: virt_held_copy
+short_description: Hold, restore or delete the source copy of a moved server
+version_added: 0.1.0
+description:
+  - Holding sets the files of a server that is off aside under names that the record keeps and undefines the domain, NVRAM and TPM state kept.
+    Neither C(virsh start), nor autostart, nor a human in a hurry can start it then.
+  - Restoring brings the files, the definition and the autostart flag back. It does not start the server.
+  - Deleting removes exactly the files that were set aside.
+  - Runs on the source node.
+author: coldmove contributors (@coldmove)
+extends_documentation_fragment:
+  - coldmove.libvirt._attributes
+  - coldmove.libvirt._attributes.actiongroup_coldmove
+  - coldmove.libvirt._libvirt
+  - coldmove.libvirt._migration
+  - coldmove.libvirt._move_files
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  migration_uuid:
+    required: true
+  migration_epoch:
+    required: true
+  state:
+    description: What is wanted of the source copy.
+    type: str
+    choices: [held, restored, absent]
+    required: true
+  server_uuid:
+    description: UUID of the server.
+    type: str
+    required: true
+  definition:
+    description:
+      - The domain XML as the record keeps it.
+      - Used only if the node's own journal has none.
+    type: str
+  autostart:
+    description:
+      - The autostart flag as the record keeps it.
+      - Used only if the node's own journal has none.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Set the source copy aside
+  coldmove.libvirt.virt_held_copy:
+    migration_uuid: "{{ migration.uuid }}"
+    migration_epoch: "{{ migration.epoch }}"
+    state: held
+    server_uuid: "{{ migration.server_uuid }}"
+    files: "{{ migration.files }}"
+  delegate_to: node1
+"""
+
+RETURN = r"""
+deleted:
+  description: Paths that were deleted.
+  type: list
+  elements: str
+  returned: O(state=absent)
+kept:
+  description: Paths that were left alone, each with the reason.
+  type: list
+  elements: str
+  returned: O(state=absent)
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import holding
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
+
+
+def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Reach ``params['state']``; the module's result."""
+    files, server = params["files"], params["server_uuid"]
+    if params["state"] == "absent":
+        deleted, kept = holding.release(journal, files)
+        return {"changed": bool(deleted), "deleted": deleted, "kept": kept}
+    with libvirt_host.connected(params["uri"]) as host:
+        if params["state"] == "held":
+            return {"changed": holding.hold(journal, host, server, files)}
+        return {"changed": holding.restore(journal, host, server, files, params["definition"], params["autostart"])}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "uri": {"type": "str", "default": "qemu:///system"},
+            "migration_uuid": {"type": "str", "required": True},
+            "migration_epoch": {"type": "int", "required": True},
+            "state": {"type": "str", "choices": ["held", "restored", "absent"], "required": True},
+            "server_uuid": {"type": "str", "required": True},
+            "files": FILES_ARG,
+            "definition": {"type": "str", "no_log": True},
+            "autostart": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        with step(module.params, module.check_mode) as journal:
+            result = reach(journal, module.params) if journal else {"changed": True, "deleted": [], "kept": []}
+        module.exit_json(**result)
+    except ColdmoveError as exc:
+        module.fail_json(msg=str(exc), **exc.result)
+
+
+if __name__ == "__main__":
+    main()
