@@ -1,0 +1,121 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's side of every module that runs on a node or on the records host (routed here by meta/runtime.yml).
+
+- A node that does not answer is a failure of the step, not ``unreachable``: ``rescue`` must see it, because the way back
+  depends on it. Steps are idempotent, so a short loss of contact is simply tried again.
+- A job of the node is polled until it ends: progress lines on the screen, progress and heartbeat in the record.
+- ``migration_record`` learns which process of which controller is running, so that a killed run is known as such.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.report import human_bytes, human_seconds
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import run_identity
+
+display = Display()
+
+RECORD_MODULE = "coldmove.libvirt.migration_record"
+#: Patience with a node that is silent for a moment. Jobs go on without us: with them there is more.
+PATIENCE_SECONDS = 30.0
+RETRY_SECONDS = 2.0
+#: How often progress is shown, and the heartbeat renewed.
+REPORT_SECONDS = 5.0
+
+Result = dict[str, t.Any]
+
+
+class ActionModule(ActionBase):
+    """Run one step on one node."""
+
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: Result | None = None) -> Result:
+        """Run the module of the task, and follow its job if it has one."""
+        super().run(tmp, task_vars)
+        self._vars = task_vars or {}
+        self._node = self._task.delegate_to or self._vars.get("inventory_hostname", "?")
+        self._reported = 0.0
+        args = dict(self._task.args)
+        if self._task.action.endswith("migration_record") and args.get("action") in ("open", "adopt"):
+            args.setdefault("owner", run_identity())
+        result = self._step(args, PATIENCE_SECONDS)
+        while _running(result):
+            self._report(result["job"]["progress"])
+            result = self._step({**args, "attach": True}, max(PATIENCE_SECONDS, float(args.get("stall_timeout") or 0)))
+        return result
+
+    def _step(self, args: Result, patience: float) -> Result:
+        """One call of the module; silence of the node is borne for ``patience`` seconds."""
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return self._execute_module(module_name=self._task.action, module_args=args, task_vars=self._vars)
+            except AnsibleConnectionFailure as exc:
+                if time.monotonic() >= deadline:
+                    return {"failed": True, "node_silent": True, "msg": f"node {self._node} does not answer: {exc}"}
+                display.display(f"{self._server()}: {self._node} does not answer, trying again for {deadline - time.monotonic():.0f} s")
+                time.sleep(RETRY_SECONDS)
+
+    def _report(self, progress: Result) -> None:
+        if not progress or time.monotonic() - self._reported < REPORT_SECONDS:
+            return
+        self._reported = time.monotonic()
+        display.display(
+            f"{self._server()}: {progress['step']} on {self._node} {progress['percent']:.0f}% "
+            f"of {human_bytes(progress['bytes_total'])}, {human_bytes(progress['rate'])}/s, "
+            f"{human_seconds(progress['eta_seconds'])} left"
+        )
+        self._heartbeat(progress)
+
+    def _heartbeat(self, progress: Result) -> None:
+        """Renew the record's heartbeat on the records host. The work does not depend on it: a failure is shown and no more."""
+        records_host = self._vars.get("coldmove_records_host")
+        if not records_host:
+            return
+        args = {"action": "heartbeat", "uuid": self._task.args["migration_uuid"], "epoch": self._task.args["migration_epoch"], "progress": progress}
+        if self._vars.get("coldmove_record_store_url"):
+            args["url"] = self._vars["coldmove_record_store_url"]
+        try:
+            result = self._on(records_host, RECORD_MODULE, args)
+            problem = result.get("msg") if result.get("failed") else None
+        except AnsibleConnectionFailure as exc:
+            problem = str(exc)
+        if problem:
+            display.warning(f"{self._server()}: the record's heartbeat could not be renewed: {problem}")
+
+    def _on(self, host: str, module: str, args: Result) -> Result:
+        """Run a module on another host than the task's: connection and variables of that host, as ``delegate_to`` would do it."""
+        variables = dict(self._vars["hostvars"][host])
+        context = self._play_context.copy()
+        context.remote_addr = variables.get("ansible_host", host)
+        connection = self._shared_loader_obj.connection_loader.get(variables.get("ansible_connection", "ssh"), context)
+        connection.set_options(var_options=variables)
+        if self._connection.become is not None:
+            connection.set_become_plugin(self._connection.become)
+        task = self._task.copy()
+        task.delegate_to, task.args, task.action = None, args, module
+        action = self._shared_loader_obj.action_loader.get(
+            "ansible.legacy.normal",
+            task=task,
+            connection=connection,
+            play_context=context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        return dict(action.run(task_vars={**variables, "inventory_hostname": host}))
+
+    def _server(self) -> str:
+        return str(self._vars.get("coldmove_server", {}).get("name") or self._vars.get("inventory_hostname"))
+
+
+def _running(result: Result) -> bool:
+    return not result.get("failed") and (result.get("job") or {}).get("state") == "running"
