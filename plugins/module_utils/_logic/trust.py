@@ -1,0 +1,40 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""Who is who on the migration network: peers, and the known_hosts lines that pin them."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+
+_KEY_FACT = re.compile(r"ssh_host_key_(\w+)_public$")
+_BLANK_OR_LIST = re.compile(r"[\s,]")
+
+
+def migration_address(name: str, variables: t.Mapping[str, t.Any]) -> str:
+    """Where the node ``name`` is reached for transfers: ``migration_address``, else ``ansible_host``, else its name; empty is not given."""
+    return str(variables.get("migration_address") or variables.get("ansible_host") or name)
+
+
+def peer(name: str, variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """``{name, address, port}`` of a node from its inventory variables. Raises ColdmoveError for a port that is none."""
+    port = variables.get("migration_port") or 22
+    if not str(port).isdecimal() or not 0 < int(port) < 65536:
+        raise ColdmoveError(f"migration_port of {name} is '{port}': a number from 1 to 65535 is needed")
+    return {"name": name, "address": migration_address(name, variables), "port": int(port)}
+
+
+def known_hosts_lines(names: t.Iterable[str], port: int, facts: t.Mapping[str, t.Any]) -> list[str]:
+    """One known_hosts line for each host key in ``facts`` (``ssh_host_key_*_public`` and ``…_keytype``), valid for all ``names``.
+
+    A name is written as ssh looks it up: ``[name]:port`` unless the port is 22 (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+    """
+    known = sorted({name for name in map(str, names) if name and not _BLANK_OR_LIST.search(name)})
+    hosts = ",".join(name if port == 22 else f"[{name}]:{port}" for name in known)
+    return [f"{hosts} {facts[fact + '_keytype']} {facts[fact]}" for fact in sorted(facts) if _KEY_FACT.search(fact)]
