@@ -1,0 +1,314 @@
+"""The lab as one object: what molecule, pytest, the bench and the command line all use."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from lab import holder, inventory, network, rootfs
+from lab.errors import LabError
+from lab.processes import Process, in_network, replace_text
+from lab.shell import ENVIRONMENT, PYTHON, run, wait_for
+from lab.state import INSTANCES_PATH, Mount, NodeState, Paths, State, exclusive, names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+RECORDS = "records"
+
+
+class Lab:
+    """Compute nodes `node1`…`nodeN` and a host `records`, on one machine, as root.
+
+    As a context manager it is brought up and taken down: `with Lab("demo", nodes=3) as lab: …`.
+    """
+
+    def __init__(self, name: str = "lab", nodes: int = 3, link_rate: str | None = None) -> None:
+        self.paths = Paths(name)
+        self.wanted_nodes = nodes
+        self.link_rate = link_rate
+
+    def __enter__(self) -> Lab:
+        """Bring it up."""
+        self.up()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Take it down."""
+        self.down()
+
+    # ----- up, down, status
+
+    @property
+    def name(self) -> str:
+        """Name of the lab."""
+        return self.paths.name
+
+    @property
+    def inventory_path(self) -> Path:
+        """The inventory that up() wrote."""
+        return self.paths.inventory
+
+    def up(self) -> None:
+        """Bring the lab up. One that is up already with as many nodes is left as it is; one that is half up is made anew."""
+        if os.geteuid() != 0:
+            raise LabError("the lab needs root (namespaces, mounts)")
+        if not 1 <= self.wanted_nodes <= 200:
+            raise LabError(f"{self.wanted_nodes} nodes: give 1 to 200")
+        with exclusive(self.name):
+            if self._is_up():
+                return
+            self._down()
+            try:
+                self._up()
+            except BaseException:
+                self._down()
+                raise
+
+    def down(self) -> None:
+        """End every process of the lab and remove everything of it. Also for a lab that is half up, dead, or not there."""
+        with exclusive(self.name):
+            self._down()
+
+    def status(self) -> dict[str, Any]:
+        """What is up, with which faults."""
+        state = self.paths.load()
+        return {
+            "name": self.name,
+            "up": self._holder_or_none() is not None,
+            "ready": state.ready,
+            "inventory": str(self.paths.inventory),
+            "nodes": [self._node_status(node) for node in state.nodes.values()],
+            "guests": [vars(guest) for guest in state.guests.values()],
+        }
+
+    def _node_status(self, node: NodeState) -> dict[str, Any]:
+        """One node's part of status()."""
+        process = self._init_or_none(node.name)
+        keys = ("name", "kind", "ipv4", "ipv6", "cut", "rate", "limit_bytes")
+        return {**{key: getattr(node, key) for key in keys}, "up": process is not None, "pid": process.pid if process else None}
+
+    def _is_up(self) -> bool:
+        """Whether this lab is up; LabError if it is, but with another number of nodes."""
+        try:
+            state = self.paths.load()
+        except LabError:
+            return False
+        if not state.ready or self._holder_or_none() is None:
+            return False
+        compute = sum(node.kind == "compute" for node in state.nodes.values())
+        if compute != self.wanted_nodes:
+            raise LabError(f"lab {self.name} is up with {compute} nodes; take it down first: python3 tests/lab down --name {self.name}")
+        return True
+
+    def _up(self) -> None:
+        """Make everything."""
+        rootfs.check_machine()
+        state = State(self.name, {node.name: node for node in self._plan()})
+        for path in (self.paths.state / "cp", self.paths.data):
+            path.mkdir(parents=True, mode=0o755)
+        self.paths.save(state)
+        self._make_keys(state)
+        for node in state.nodes.values():
+            self.paths.images(node.name).mkdir(parents=True, mode=0o711)
+        main = holder.launch(self.paths)
+        for name in state.nodes:
+            self._spawn(name, main)
+        self.write_inventory()
+        for name in state.nodes:
+            self.wait_booted(name)
+        with self.paths.update() as current:
+            current.ready = True
+
+    def _plan(self) -> list[NodeState]:
+        """The nodes to be made."""
+        rate = network.check_rate(self.link_rate) if self.link_rate else None
+        nodes = []
+        for index in range(self.wanted_nodes + 1):
+            ipv4, ipv6 = network.node_addresses(index)
+            name, kind = (f"node{index}", "compute") if index else (RECORDS, "records")
+            mounts = [Mount(str(self.paths.images(name)), INSTANCES_PATH)] if index else []
+            nodes.append(NodeState(name, index, kind, ipv4, ipv6, secrets.token_hex(16), str(uuid.uuid4()), rate=rate, mounts=mounts))
+        return [*nodes[1:], nodes[0]]
+
+    def _make_keys(self, state: State) -> None:
+        """The key of the lab's operator, each node's host key, and the known_hosts that pins them."""
+        keygen = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C")
+        run(*keygen, f"lab {self.name}", "-f", str(self.paths.key))
+        pinned = []
+        for node in state.nodes.values():
+            path = self.paths.node(node.name) / "ssh_host_ed25519_key"
+            path.parent.mkdir()
+            run(*keygen, node.name, "-f", str(path))
+            kind, key = path.with_suffix(".pub").read_text().split()[:2]
+            pinned.append(f"{node.name},{node.ipv4},{node.ipv6} {kind} {key}\n")
+        self.paths.known_hosts.write_text("".join(pinned))
+
+    def _down(self) -> None:
+        """Kill the holder and what entered the lab's network, then remove the files."""
+        main = Process.load(self.paths.holder)
+        inside = holder.network_of(main) if main else None
+        visitors = in_network(inside) if inside and inside != os.readlink("/proc/self/ns/net") else []
+        for process in [*([main] if main else []), *holder.strays(self.paths), *visitors]:
+            process.kill()
+        for path in (self.paths.state, self.paths.data):
+            if path.exists():
+                wait_for(f"removal of {path}", lambda path=path: self._remove(path), 10)  # type: ignore[misc]
+            with suppress(OSError):
+                path.parent.rmdir()
+
+    @staticmethod
+    def _remove(path: Path) -> bool:
+        """Remove a tree; False if something is still being written there (a process that is just ending)."""
+        shutil.rmtree(path, ignore_errors=True)
+        return not path.exists()
+
+    def _holder_or_none(self) -> Process | None:
+        """The process that holds the lab, if it lives."""
+        return Process.load(self.paths.holder)
+
+    @property
+    def holder(self) -> Process:
+        """The process that holds the lab."""
+        found = self._holder_or_none()
+        if found is None:
+            raise LabError(f"lab {self.name} is not up")
+        return found
+
+    def write_inventory(self, path: Path | None = None, addresses: inventory.AddressKind = "ipv4") -> Path:
+        """Write an inventory; `addresses` says what migration_address is: the node's name, its IPv4 or its IPv6 address."""
+        target = path or self.paths.inventory
+        replace_text(target, inventory.render(self.paths, self.paths.load(), self.holder.pid, addresses))
+        return target
+
+    # ----- nodes: power
+
+    def kill(self, node: str) -> None:
+        """Power loss: every process of the node is gone at once. Its disks keep what was written."""
+        self.paths.load().node(node)
+        process = self._init_or_none(node)
+        if process:
+            process.kill()
+
+    def start(self, node: str, wait: str = "ready", timeout: float = 60) -> None:
+        """Power on, with the disks as they are, and wait for `ssh` or `ready` (libvirtd, after the guard), or for nothing (``)."""
+        self.paths.load().node(node)
+        if self._init_or_none(node):
+            return
+        self._spawn(node, self.holder)
+        if wait:
+            self.wait_booted(node, wait, timeout)
+
+    def wait_booted(self, node: str, what: str = "ready", timeout: float = 60) -> None:
+        """Wait until a node's boot has come to `ssh` or `ready`."""
+        holder.wait_status(f"node {node} of lab {self.name}", self.paths.node(node) / "status", what, timeout)
+
+    def is_running(self, node: str) -> bool:
+        """Whether the node has power."""
+        self.paths.load().node(node)
+        return self._init_or_none(node) is not None
+
+    def _spawn(self, node: str, main: Process) -> None:
+        """Start a node's init in its own namespaces, as a grandchild of the holder."""
+        directory = self.paths.node(node)
+        for name in ("status", "init.json"):
+            (directory / name).unlink(missing_ok=True)
+        enter = ["nsenter", f"--target={main.pid}", "--mount", "--net", "--pid", "--ipc", "setsid", "--fork"]
+        unshare = ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork"]
+        holder.detached(directory / "init.log", *enter, *unshare, PYTHON, holder.PACKAGE, "lab-node", str(self.paths.state), node)
+
+    def _init_or_none(self, node: str) -> Process | None:
+        """PID 1 of a node, if the node has power."""
+        return Process.load(self.paths.node(node) / "init.json")
+
+    def init(self, node: str) -> Process:
+        """PID 1 of a node."""
+        self.paths.load().node(node)
+        found = self._init_or_none(node)
+        if found is None:
+            raise LabError(f"node {node} of lab {self.name} has no power; start it with: python3 tests/lab start --name {self.name} {node}")
+        return found
+
+    # ----- nodes: looking from outside
+
+    def enter(self, node: str) -> list[str]:
+        """Command prefix that runs a command inside a node, without ssh."""
+        return ["nsenter", f"--target={self.init(node).pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--"]
+
+    def exec(self, node: str, *argv: str, stdin: str | None = None, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command inside a node and return its output."""
+        return run(*self.enter(node), *argv, stdin=stdin, check=check, timeout=timeout)
+
+    def virsh(self, node: str, *argv: str, check: bool = True) -> str:
+        """Run virsh on a node and return its output."""
+        return self.exec(node, "virsh", "-q", "-c", "qemu:///system", *argv, check=check).stdout.rstrip("\n")
+
+    def exec_here(self, node: str, argv: list[str]) -> int:
+        """Run a command inside a node on this terminal; returns its exit code."""
+        return subprocess.run([*self.enter(node), *argv], env={**ENVIRONMENT, "TERM": os.environ.get("TERM", "dumb")}, check=False).returncode
+
+    def control(self, *argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command of the machine at the lab's switch, from where all nodes and guests are reached."""
+        return run(*network.inside(self.holder.pid), *argv, check=check, timeout=timeout)
+
+    def images(self, node: str) -> Path:
+        """The machine's directory behind a node's instances path (before limit())."""
+        self.paths.load().node(node)
+        return self.paths.images(node)
+
+    def ssh(self, node: str, *argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command on a node over ssh, as Ansible does."""
+        return run(*self.ssh_command(node), *argv, check=check, timeout=timeout)
+
+    def ssh_command(self, node: str) -> list[str]:
+        """Command prefix of ssh to root on a node."""
+        options = inventory.ssh_options(self.paths, self.holder.pid)
+        return ["ssh", *options, "-i", str(self.paths.key), f"root@{self.paths.load().node(node).ipv4}"]
+
+    # ----- faults
+
+    def cut(self, node: str) -> None:
+        """Cut a node off the network, silently; it stays cut over its reboots until mend()."""
+        self._set_cut(node, True)
+
+    def mend(self, node: str) -> None:
+        """Put a node back on the network."""
+        self._set_cut(node, False)
+
+    def _set_cut(self, node: str, cut: bool) -> None:
+        """Note it, and do it if the node has power."""
+        with self.paths.update() as state:
+            state.node(node).cut = cut
+            if self._init_or_none(node):
+                network.set_cut(node, cut, self.holder.pid)
+
+    def shape(self, node: str, rate: str) -> None:
+        """Limit a node's link, both ways, to a rate like 100mbit."""
+        self._set_rate(node, network.check_rate(rate))
+
+    def unshape(self, node: str) -> None:
+        """Lift the limit of a node's link."""
+        self._set_rate(node, None)
+
+    def _set_rate(self, node: str, rate: str | None) -> None:
+        """Note it, and do it if the node has power."""
+        with self.paths.update() as state:
+            state.node(node).rate = rate
+            process = self._init_or_none(node)
+            if process:
+                network.set_rate(network.port(node), rate, self.holder.pid)
+                network.set_rate(network.UPLINK, rate, process.pid)
+
+
+def labs() -> list[str]:
+    """Names of all labs that have left a trace."""
+    return names()
+
+
+__all__ = ["Lab", "labs"]
