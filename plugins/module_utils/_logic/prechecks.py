@@ -1,0 +1,268 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""Everything that speaks against a move, from both ends, found while the guest still runs.
+
+One list: each check is a small function that gives its reasons; ``CHECKS`` holds them all, and nothing else refuses a move.
+A reason says what, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery, scheduler, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.plan import Plan
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, DestAnswers, Migration, MoveFile, Node, Server
+
+#: A server can be moved from these states. The others hold memory that a stop would lose, or are on their way somewhere.
+MOVABLE_STATES = ("running", "shutoff")
+
+MIB = 1024**2
+
+
+class Options(t.TypedDict, total=False):
+    """``own_migration``: UUID of the record that this very move has opened already. ``channel_error``: why the data channel did not open."""
+
+    own_migration: str
+    channel_error: str
+    need: Amount | None
+
+
+class Move(t.NamedTuple):
+    """What the checks look at."""
+
+    server: Server
+    source: Node
+    dest: Node
+    answers: DestAnswers
+    plan: Plan
+    migrations: t.Sequence[Migration]
+    options: Options
+
+    @property
+    def at_source(self) -> str:
+        """The source's name."""
+        return self.source.get("name", "the source")
+
+    @property
+    def at_dest(self) -> str:
+        """The dest's name."""
+        return self.dest.get("name", "the dest")
+
+
+def move_blockers(
+    server: Server,
+    source: Node,
+    dest: Node,
+    answers: DestAnswers,
+    plan: Plan,
+    *,
+    migrations: t.Sequence[Migration] = (),
+    options: Options | None = None,
+) -> list[str]:
+    """All reasons of both ends, each once; empty if the move may go on."""
+    move = Move(server, source, dest, answers, plan, migrations, options or {})
+    reasons: dict[str, None] = {}
+    for check in CHECKS:
+        reasons.update(dict.fromkeys(check(move)))
+    return list(reasons)
+
+
+def source_answers(move: Move) -> t.Iterator[str]:
+    """The source is there to be moved from."""
+    if not move.source.get("reachable"):
+        why = text.shown(move.source.get("error") or "")
+        lost = text.command("evacuate", failed_host=move.at_source)
+        yield f"source {move.at_source} does not answer{' (' + why + ')' if why else ''}. If the node is lost: {lost}"
+
+
+def source_prepared(move: Move) -> t.Iterator[str]:
+    """``prepare`` has been run on the source."""
+    facts = move.source.get("facts") or {}
+    if move.source.get("reachable") and not facts.get("prepared", False):
+        missing = "; ".join(text.shown(reason) for reason in facts.get("not_prepared", [])) or "no reason given"
+        yield f"source {move.at_source} is not prepared ({missing}): run {text.command('prepare')}"
+
+
+def different_machines(move: Move) -> t.Iterator[str]:
+    """Source and dest are not one machine under two names."""
+    ours, theirs = move.source.get("facts") or {}, move.dest.get("facts") or {}
+    machine = ours.get("machine_id")
+    if move.at_source == move.at_dest:
+        yield f"the server is on {move.at_dest} already"
+    elif machine and machine == theirs.get("machine_id"):
+        yield (
+            f"{move.at_source} and {move.at_dest} are the same machine under two names (machine-id {machine}): "
+            "remove one from the inventory, or give a cloned machine its own /etc/machine-id"
+        )
+
+
+def domain_movable(move: Move) -> t.Iterator[str]:
+    """What the source says of the domain itself: snapshots, managed save, host devices and the like."""
+    for blocker in move.server.get("blockers", []):
+        yield text.shown(blocker)
+
+
+def state_movable(move: Move) -> t.Iterator[str]:
+    """Running or off; never paused, crashed, suspended."""
+    state = move.server.get("state", "unknown")
+    # The domain's own facts may have said so in their words.
+    if state not in MOVABLE_STATES and not any(state in blocker for blocker in move.server.get("blockers", [])):
+        yield f"the server is {state} on {move.at_source}: only a server that is {' or '.join(MOVABLE_STATES)} can be moved"
+
+
+def not_locked(move: Move) -> t.Iterator[str]:
+    """Nobody has locked the server."""
+    locked = move.server.get("locked")
+    if locked and not any("locked" in blocker for blocker in move.server.get("blockers", [])):
+        by, why = text.shown(locked.get("by") or "somebody"), text.shown(locked.get("reason") or "no reason given")
+        yield f"the server is locked by {by} ({why}): remove <locked> from its metadata (virsh metadata) first"
+
+
+def no_other_migration(move: Move) -> t.Iterator[str]:
+    """No other migration of this server is under way or waits to be confirmed."""
+    for migration in move.migrations:
+        if migration.get("server_uuid") != move.server.get("uuid") or migration.get("status") not in ACTIVE:
+            continue
+        if migration.get("uuid") == move.options.get("own_migration"):
+            continue
+        what = "is waiting to be confirmed or reverted" if migration.get("status") == "finished" else "is under way"
+        commands = " or ".join(recovery.legal_commands(migration))
+        yield (
+            f"migration {migration.get('id')} of this server ({migration.get('source_host')} to {migration.get('dest_host')}) {what}: status "
+            f"{migration.get('status')}, started by {text.shown(migration.get('started_by') or 'an unknown run')}, since {migration.get('created_at')}. "
+            f"Now possible: {commands}"
+        )
+
+
+def files_movable(move: Move) -> t.Iterator[str]:
+    """Every disk can be carried, under a name of its own."""
+    yield from move.plan["errors"]
+
+
+def dest_fits(move: Move) -> t.Iterator[str]:
+    """The filters of selection once more, on facts of now; the room that this move has claimed itself does not count against it."""
+    others = [migration for migration in move.migrations if migration.get("uuid") != move.options.get("own_migration")]
+    request = scheduler.request_for(move.server, move.at_source, need=move.options.get("need"))
+    if move.at_source != move.at_dest:
+        for reason in scheduler.reject_reasons(request, move.dest, others):
+            yield f"{move.at_dest}: {reason}"
+
+
+def no_leftovers(move: Move) -> t.Iterator[str]:
+    """Nothing lies where the server's files will lie."""
+    for path in move.answers.get("leftovers", []):
+        yield f"{text.shown(path)} exists on {move.at_dest} already: look at it and move it away, nothing is overwritten"
+
+
+def no_path_taken(move: Move) -> t.Iterator[str]:
+    """No domain on the dest uses a path that the server will use."""
+    users = {path: domain["name"] for domain in (move.dest.get("facts") or {}).get("domains", []) for path in domain.get("disk_paths", []) if path}
+    for file in move.plan["files"]:
+        if file["dest_path"] in users:
+            yield f"{text.shown(file['dest_path'])} belongs to domain {text.quoted(users[file['dest_path']])} on {move.at_dest}"
+
+
+def nothing_missing(move: Move) -> t.Iterator[str]:
+    """Directories, firmware, media and other files that the definition names are on the dest."""
+    for path in move.answers.get("missing", []):
+        yield f"{text.shown(path)} is missing on {move.at_dest}: create, install or mount it there"
+
+
+def enough_space(move: Move) -> t.Iterator[str]:
+    """Every file system of the dest has room for the bytes that will really be written to it."""
+    for directories, need, free in _space(move):
+        if need > free:
+            yield (
+                f"not enough free space on {move.at_dest} in {', '.join(text.shown(directory) for directory in directories)}: "
+                f"{text.human_bytes(need)} needed, {text.human_bytes(free)} free"
+            )
+
+
+def cpu_compatible(move: Move) -> t.Iterator[str]:
+    """The dest can give the guest its CPU."""
+    answer = move.answers.get("cpu", "")
+    if answer.startswith("incompatible"):
+        yield f"CPU of {move.at_dest} is not compatible with the server's{_after(answer)}"
+
+
+def emulator_there(move: Move) -> t.Iterator[str]:
+    """The emulator that the definition names is on the dest."""
+    answer = move.answers.get("emulator_ok", True)
+    if answer is False or (isinstance(answer, str) and answer):
+        yield f"the emulator that the server's definition names is not on {move.at_dest}{': ' + text.shown(answer) if answer else ''}"
+
+
+def definable(move: Move) -> t.Iterator[str]:
+    """libvirt on the dest takes the definition."""
+    error = move.answers.get("define_error")
+    if error:
+        yield f"libvirt on {move.at_dest} does not take the definition: {text.shown(error)}"
+
+
+def channel_opens(move: Move) -> t.Iterator[str]:
+    """The source can open the data channel to the dest."""
+    error = move.options.get("channel_error")
+    if error:
+        yield f"the data channel from {move.at_source} to {move.at_dest} does not open: {text.shown(error)}. Run {text.command('ssh_trust')}"
+
+
+#: The one list of pre-checks, in the order in which their reasons are listed.
+CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
+    source_answers,
+    source_prepared,
+    different_machines,
+    not_locked,
+    no_other_migration,
+    state_movable,
+    domain_movable,
+    files_movable,
+    dest_fits,
+    no_leftovers,
+    no_path_taken,
+    nothing_missing,
+    enough_space,
+    cpu_compatible,
+    emulator_there,
+    definable,
+    channel_opens,
+)
+
+
+def _after(answer: str) -> str:
+    detail = answer.partition(":")[2].strip()
+    return f": {text.shown(detail)}" if detail else ""
+
+
+def file_need(file: MoveFile) -> int:
+    """The bytes that one file will take on the dest: what is allocated of it, as holes stay holes; next to nothing if it is made blank."""
+    return file["allocated_bytes"] if file["copy"] else MIB
+
+
+def with_margin(need: int) -> int:
+    """Room for what the guest writes between the facts and the stop, and for the file system's own blocks."""
+    return need + max(16 * MIB, need // 50) if need else 0
+
+
+def _space(move: Move) -> list[tuple[list[str], int, int]]:
+    """For each file system of the dest: its directories, the bytes needed with margin, the bytes free."""
+    free = move.answers.get("free_bytes") or {}
+    same = move.answers.get("same_filesystem")
+    systems: dict[t.Any, tuple[list[str], int, int]] = {}
+    for file in move.plan["files"]:
+        directory = posixpath.dirname(file["dest_path"])
+        if directory not in free:
+            continue
+        # Not told which directories share a file system, take those with the same free space for one: too careful at worst.
+        key = same.get(directory, free[directory]) if isinstance(same, dict) else free[directory]
+        directories, need, available = systems.get(key, ([], 0, free[directory]))
+        if directory not in directories:
+            directories.append(directory)
+        systems[key] = (directories, need + file_need(file), min(available, free[directory]))
+    return [(directories, with_margin(need), available) for directories, need, available in systems.values()]

@@ -1,0 +1,425 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""What to do about a migration whose run was killed: is it dead, and which way is safe from here.
+
+Two laws rule every decision. Never two running: a guest is started on one node only if the other one has been asked and does
+not run it, or if the record proves that it never could. Never zero good copies: a copy is deleted only if the other one has
+been seen to be complete. On doubt the decision is ``blocked``, and everything stays.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import JournalSummary, Migration, MoveState, Owner
+
+#: Statuses on the way to the dest. The guest is started there in the last one only.
+IN_FLIGHT = ("accepted", "pre-migrating", "migrating", "post-migrating")
+#: In these the record itself proves that a start on the dest was never attempted.
+BEFORE_START = ("accepted", "pre-migrating", "migrating")
+#: In these the source copy has not been set aside yet.
+BEFORE_HOLD = ("accepted", "pre-migrating")
+
+Name = t.Literal["roll_back", "finish", "resume_confirm", "resume_revert", "clean_gone", "clean_pending", "nothing", "blocked"]
+
+#: ``withdraw_dest`` stops the guest on dest and undefines it there, its files stay; ``clean_dest`` deletes the files that the record names there.
+#: ``restore_source`` brings the held copy back, defined and off; ``delete_held`` deletes it.
+#: ``close`` writes the outcome into the record and closes the journals.
+Step = t.Literal["withdraw_dest", "clean_dest", "define_dest", "start_dest", "restore_source", "start_source", "delete_held", "close"]
+
+
+class Decision(t.TypedDict):
+    """``steps`` in their order; ``pending_hosts``: nodes that cannot be cleaned now and are to be noted in the record."""
+
+    decision: Name
+    reason: str
+    steps: list[Step]
+    pending_hosts: list[str]
+
+
+class Liveness(t.TypedDict):
+    """``mine``: the record belongs to this very run."""
+
+    state: t.Literal["alive", "dead", "unknown"]
+    mine: bool
+    text: str
+
+
+class LocalRun(t.TypedDict, total=False):
+    """The run that asks, and what it sees of the process that the record names (None: no such process here)."""
+
+    controller: str
+    boot_id: str
+    pid_ns: str
+    pid: int
+    pid_start: int
+    owner_start: int | None
+
+
+# --- dead or slow ----------------------------------------------------------------------------------------------------------
+
+
+def run_liveness(record: Migration, journals: t.Iterable[JournalSummary], lease_seconds: float, local_run: LocalRun) -> Liveness:
+    """Whether the run that owns ``record`` is alive.
+
+    On the same controller its process is looked at. From elsewhere the youngest sign of life counts: the record's heartbeat
+    or its last contact with a node; older than ``lease_seconds`` is dead.
+    """
+    owner: Owner = record.get("owner") or {}
+    who = f"process {owner.get('pid')} on {text.shown(owner.get('controller') or 'an unknown controller')}"
+    if owner.get("awx_job_id"):
+        who = f"AWX job {text.shown(owner.get('awx_job_id'))}, {who}"
+    if _same_controller(owner, local_run):
+        if _mine(owner, local_run):
+            return {"state": "alive", "mine": True, "text": "this very run"}
+        if owner.get("pid_start") and local_run.get("owner_start") == owner.get("pid_start"):
+            return {"state": "alive", "mine": False, "text": f"{who} is running on this controller"}
+        return _dead(f"{who} is gone (looked at on this same controller)")
+    age = _youngest_sign(record, journals)
+    if age is None:
+        return {"state": "unknown", "mine": False, "text": f"{who}: neither the record nor any node that answers knows a sign of life"}
+    if age < lease_seconds:
+        left = text.human_seconds(lease_seconds - age)
+        return {
+            "state": "alive",
+            "mine": False,
+            "text": f"{who} is slow or working: its last sign of life was {text.human_seconds(age)} ago. Without another it counts as dead in {left}",
+        }
+    return _dead(f"{who} gave its last sign of life {text.human_seconds(age)} ago, the limit is {text.human_seconds(lease_seconds)}")
+
+
+def _dead(reason: str) -> Liveness:
+    return {"state": "dead", "mine": False, "text": reason}
+
+
+def _same_controller(owner: Owner, local: LocalRun) -> bool:
+    keys: tuple[t.Literal["controller", "boot_id", "pid_ns"], ...] = ("controller", "boot_id", "pid_ns")
+    return bool(owner.get("pid")) and all(owner.get(key) and owner.get(key) == local.get(key) for key in keys)
+
+
+def _mine(owner: Owner, local: LocalRun) -> bool:
+    return owner.get("pid") == local.get("pid") and bool(owner.get("pid_start")) and owner.get("pid_start") == local.get("pid_start")
+
+
+def _youngest_sign(record: Migration, journals: t.Iterable[JournalSummary]) -> float | None:
+    ages = [record.get("heartbeat_age_seconds")]
+    # A contact under an older epoch is a sign of a run that has been replaced, not of the owner.
+    ages += [
+        journal.get("contact_age_seconds")
+        for journal in journals
+        if journal.get("migration_uuid") == record.get("uuid") and journal.get("epoch") == record.get("epoch")
+    ]
+    known = [float(age) for age in ages if age is not None]
+    return min(known) if known else None
+
+
+# --- which way ---------------------------------------------------------------------------------------------------------------
+
+
+class _Case:
+    """One migration with what both nodes say of it, and the questions that the rules ask."""
+
+    def __init__(self, record: Migration, source: MoveState | None, dest: MoveState | None) -> None:
+        self.record = record
+        self.source = source
+        self.dest = dest
+        self.status = record.get("status", "")
+        self.at_source = record.get("source_host") or "the source"
+        self.at_dest = record.get("dest_host") or "the dest"
+        self.in_place = bool(record.get("dest_host")) and record.get("source_host") == record.get("dest_host")
+
+    @property
+    def source_domain(self) -> str:
+        return "silent" if self.source is None else self.source.get("domain", "absent")
+
+    @property
+    def dest_domain(self) -> str:
+        # Before a dest is chosen there is nothing on it.
+        if not self.record.get("dest_host"):
+            return "absent"
+        return "silent" if self.dest is None else self.dest.get("domain", "absent")
+
+    @property
+    def started(self) -> bool:
+        return bool(self.dest and self.dest.get("started"))
+
+    @property
+    def was_running(self) -> bool:
+        return (self.record.get("old_power_state") or "running") == "running"
+
+    def source_complete(self) -> bool:
+        """Every file is on the source, under its own or its held name; a guest that runs there needs no further proof."""
+        if self.source is None:
+            return False
+        return self.source_domain == "running" or self._all_files(self.source, lambda file, names: bool(names & {"source", "held"}))
+
+    def dest_complete(self) -> bool:
+        """Every file is on the dest under its final name, which it gets only when its content has been proven."""
+        if self.dest is None:
+            return False
+
+        def final(file: t.Mapping[str, t.Any], names: set[str]) -> bool:
+            # With one path for both ends, the node reports the final name as the source's.
+            return "final" in names or ("source" in names and file.get("source_path") == file.get("dest_path"))
+
+        return self.dest_domain == "running" or self._all_files(self.dest, final)
+
+    def dest_disks_gone(self) -> bool:
+        """No disk of the server is left on the dest (firmware variables may be)."""
+        seen = (self.dest or {}).get("files") or {}
+        disks = [file for file in self.record.get("files") or [] if file.get("kind") != "nvram"]
+        return self.dest is not None and all(seen.get(file["id"], "missing") == "missing" for file in disks)
+
+    def _all_files(self, state: MoveState, good: t.Callable[[t.Mapping[str, t.Any], set[str]], bool]) -> bool:
+        seen = state.get("files") or {}
+        files = t.cast("list[dict[str, t.Any]]", self.record.get("files") or [])
+        return all(good(file, set(seen.get(file["id"], "missing").split("+"))) for file in files)
+
+
+def decide(record: Migration, source_state: MoveState | None, dest_state: MoveState | None, seen_on: str = "") -> Decision:
+    """What is to be done about ``record``, given what its nodes say of it (None: the node does not answer).
+
+    ``seen_on``: a node on which the server is defined now, for an ended migration whose server has been moved on since.
+    """
+    case = _Case(record, source_state, dest_state)
+    ended = case.status not in ACTIVE
+    if ended and not record.get("pending_hosts"):
+        return _nothing(f"the migration has ended ({case.status})")
+    if record.get("migration_type") == "evacuation":
+        return _blocked(case, "this is an evacuation: run the evacuate playbook again")
+    if case.in_place:
+        return _blocked(case, "source and dest are the same node, which this version cannot recover")
+    if case.source_domain == "running" and case.dest_domain == "running":
+        return _blocked(
+            case,
+            f"DANGER, THE SERVER RUNS ON BOTH {case.at_source} AND {case.at_dest}: find out which one has the data to keep and stop the other one "
+            f"now (virsh destroy {record.get('server_uuid')}); both copies stay as they are",
+        )
+    if ended:
+        return _clean_pending(case, seen_on)
+    return {"finished": _finished, "confirming": _confirming, "reverting": _reverting}.get(case.status, _in_flight)(case)
+
+
+def _in_flight(case: _Case) -> Decision:
+    if case.dest_domain == "running":
+        return _running_on_dest(case)
+    if case.started:
+        return _ran_on_dest(case)
+    if case.status == "post-migrating" and not case.was_running and case.dest_domain == "defined" and case.dest_complete():
+        return _stopped_server_on_dest(case)
+    return _roll_back(case)
+
+
+def _running_on_dest(case: _Case) -> Decision:
+    if case.source_domain == "defined":
+        return _blocked(
+            case, f"the server runs on {case.at_dest} and is defined on {case.at_source} too: undefine one of them (virsh undefine --keep-nvram --keep-tpm)"
+        )
+    if case.started or (case.status == "post-migrating" and (case.source is None or case.source.get("held"))):
+        return _decision("finish", f"the guest runs on {case.at_dest}, started by this migration", ["close"])
+    return _blocked(
+        case,
+        f"the server runs on {case.at_dest}, but this migration has not started it there (status {case.status}): somebody else did. "
+        f"Find out which copy is to be kept; nothing has been touched on {case.at_source}",
+    )
+
+
+def _ran_on_dest(case: _Case) -> Decision:
+    """The guest was started on dest, so its newest data are there, and it is off now."""
+    if case.source_domain == "silent":
+        return _blocked(
+            case, f"the guest has run on {case.at_dest} and is off there; {case.at_source} does not answer, so it may be running there: nothing is started"
+        )
+    if case.source_domain == "running" and case.dest_domain != "absent":
+        return _blocked(case, f"the guest has run on {case.at_dest}, is off there, and runs on {case.at_source}: both copies have data of their own")
+    if case.source_domain in ("running", "defined"):
+        # Only the way back defines it on the source again, and it withdraws dest's copy from service first.
+        return _roll_back(case)
+    if case.dest_complete():
+        return _decision("finish", f"the guest has been started on {case.at_dest} by this migration, its newest data are there", _steps_on(case))
+    if case.dest_domain == "absent" and case.source_complete():
+        return _roll_back(case)
+    return _blocked(case, f"the guest has run on {case.at_dest}, but not all of its files are there any more")
+
+
+def _steps_on(case: _Case) -> list[Step]:
+    define: list[Step] = ["define_dest"] if case.dest_domain == "absent" else []
+    start: list[Step] = ["start_dest"] if case.was_running else []
+    return [*define, *start, "close"]
+
+
+def _stopped_server_on_dest(case: _Case) -> Decision:
+    if case.source_domain == "running":
+        return _blocked(case, f"the server was off when it was moved and is defined on {case.at_dest}, but runs on {case.at_source}: somebody started it")
+    if case.source_domain == "defined":
+        return _roll_back(case)
+    return _decision("finish", f"the server was off before and is defined on {case.at_dest} with all of its files", ["close"])
+
+
+def _roll_back(case: _Case) -> Decision:
+    if case.source is None:
+        return _blocked(
+            case, f"{case.at_source} does not answer: nothing is started or deleted anywhere while the source copy cannot be seen. Nothing is lost; wait for it"
+        )
+    if case.dest_domain == "silent" and case.status not in BEFORE_START:
+        return _blocked(
+            case,
+            f"{case.at_dest} does not answer and the guest may have been started there: it is not started on {case.at_source} before {case.at_dest} "
+            "answers or is proven to be off",
+        )
+    if case.source_domain == "absent" and case.status in BEFORE_HOLD:
+        return _gone(case)
+    if not case.source_complete():
+        return _blocked(case, f"not all files of the server are on {case.at_source}: everything that is left stays on both nodes")
+    return _decision("roll_back", _why_back(case), _steps_back(case), [case.at_dest] if case.dest_domain == "silent" else [])
+
+
+def _steps_back(case: _Case) -> list[Step]:
+    # Out of service on dest first: two definitions that can both be started must never be.
+    steps: list[Step] = ["withdraw_dest"] if case.dest_domain in ("defined", "running") else []
+    if case.source_domain != "running":
+        # Also for a domain that is defined: an interrupted step may have left files under their held names.
+        steps.append("restore_source")
+        if case.was_running:
+            steps.append("start_source")
+    # Dest's files last: until the source is back in service they are a copy more.
+    if case.dest is not None and case.record.get("dest_host"):
+        steps.append("clean_dest")
+    return [*steps, "close"]
+
+
+def _why_back(case: _Case) -> str:
+    if case.source_domain == "running":
+        return f"the guest runs on {case.at_source} and has not been started on {case.at_dest}"
+    if case.started:
+        return f"the way back to {case.at_source} has been taken before, its copy there is complete"
+    return f"the guest is off, its copy on {case.at_source} is complete, and it has not been started on {case.at_dest}"
+
+
+def _gone(case: _Case) -> Decision:
+    """Defined on no node, and both nodes say so: the owner undefined it. What the owner left on dest is the owner's."""
+    if case.source is None or case.dest_domain == "silent":
+        return _blocked(case, "the server is defined on no node that answers, but not both nodes answer")
+    reason = f"the server is defined neither on {case.at_source} nor on {case.at_dest}: its owner undefined it"
+    if case.status in BEFORE_HOLD:
+        clean: list[Step] = ["clean_dest"] if case.record.get("dest_host") else []
+        return _decision("clean_gone", f"{reason}. Its files on {case.at_source} are left alone", [*clean, "close"])
+    if case.dest_disks_gone():
+        return _decision("clean_gone", f"{reason} and removed its disks", ["clean_dest", "delete_held", "close"])
+    if case.dest_complete():
+        paths = ", ".join(text.shown(file["dest_path"]) for file in case.record.get("files") or [])
+        return _decision("clean_gone", f"{reason}. Its files on {case.at_dest} are left alone: {paths}", ["delete_held", "close"])
+    return _blocked(case, f"{reason}, but only some of its files are left on {case.at_dest}: both copies are kept")
+
+
+def _finished(case: _Case) -> Decision:
+    if case.source_domain in ("running", "defined"):
+        return _blocked(
+            case,
+            f"the source copy should be held, but the server is {case.source_domain} on {case.at_source}: somebody brought it back by hand, compare both copies",
+        )
+    if case.dest_domain == "absent":
+        return _gone(case)
+    silent = [name for name, domain in ((case.at_source, case.source_domain), (case.at_dest, case.dest_domain)) if domain == "silent"]
+    if silent:
+        return _nothing(f"nothing is in flight; {' and '.join(silent)} does not answer")
+    return _nothing(f"the server is on {case.at_dest}; it waits for confirm or revert")
+
+
+def _confirming(case: _Case) -> Decision:
+    if case.source_domain in ("running", "defined"):
+        return _blocked(case, f"the server is {case.source_domain} on {case.at_source}, so its copy there is not a held one: it is not deleted")
+    if case.source_domain == "silent" or case.dest_domain == "silent":
+        silent = case.at_source if case.source_domain == "silent" else case.at_dest
+        return _blocked(case, f"{silent} does not answer: the held copy is deleted only when both nodes can be asked")
+    if case.dest_domain == "absent":
+        return _gone(case)
+    if not case.dest_complete():
+        return _blocked(case, f"not all files of the server are on {case.at_dest}: the held copy on {case.at_source} is kept")
+    return _decision("resume_confirm", f"the server is on {case.at_dest} with all of its files; the rest of the held copy can go", ["delete_held", "close"])
+
+
+def _reverting(case: _Case) -> Decision:
+    if case.source_domain == "silent" or case.dest_domain == "silent":
+        silent = case.at_source if case.source_domain == "silent" else case.at_dest
+        return _blocked(case, f"{silent} does not answer: a revert stops one copy and starts the other, both nodes are needed")
+    if not case.source_complete():
+        return _blocked(case, f"not all files of the held copy are on {case.at_source}: the copy on {case.at_dest} is kept")
+    return _decision("resume_revert", f"the copy on {case.at_source} is complete", _steps_back(case))
+
+
+def _clean_pending(case: _Case, seen_on: str) -> Decision:
+    """An ended migration that could not clean one of its nodes: what it left there goes when the server is seen to be well elsewhere."""
+    steps: list[Step] = []
+    left: list[str] = []
+    doubts: list[str] = []
+    for host in case.record.get("pending_hosts") or []:
+        if host == case.record.get("dest_host"):
+            step, doubt = _one_pending("clean_dest", case.at_dest, case.dest_domain, case.at_source, case.source_domain, seen_on)
+        else:
+            step, doubt = _one_pending("delete_held", host, case.source_domain, case.at_dest, case.dest_domain, seen_on)
+        if doubt:
+            left.append(host)
+            doubts.append(doubt)
+        else:
+            steps.append(step)
+    if not steps:
+        return _blocked(case, "; ".join(doubts))
+    return _decision("clean_pending", "; ".join(["what an ended migration left can be cleaned now", *doubts]), [*steps, "close"], left)
+
+
+def _one_pending(step: Step, host: str, domain: str, other: str, other_domain: str, seen_on: str) -> tuple[Step, str]:
+    """The step that cleans ``host``, and the doubt that forbids it."""
+    if domain == "silent":
+        return step, f"{host} does not answer"
+    if domain != "absent":
+        return step, f"the server is {domain} on {host}: nothing of it is deleted there"
+    if other_domain in ("defined", "running") or seen_on not in ("", host):
+        return step, ""
+    return step, f"the server is not seen to be well on {other}, so what is left of it on {host} is kept"
+
+
+def _decision(name: Name, reason: str, steps: list[Step], pending_hosts: t.Sequence[str] = ()) -> Decision:
+    return {"decision": name, "reason": reason, "steps": steps, "pending_hosts": list(pending_hosts)}
+
+
+def _nothing(reason: str) -> Decision:
+    return _decision("nothing", reason, [])
+
+
+def _blocked(case: _Case, reason: str) -> Decision:
+    return _decision("blocked", reason, [], case.record.get("pending_hosts") or [])
+
+
+# --- what an operator may do -------------------------------------------------------------------------------------------------
+
+
+def legal_commands(record: Migration, liveness: str | None = None) -> list[str]:
+    """The command lines that are legal now. ``liveness``: the state that run_liveness gave, if it was asked."""
+    status, name, uuid = record.get("status", ""), record.get("server_name", ""), record.get("server_uuid", "")
+
+    def line(verb: str) -> str:
+        return text.command(verb, name, uuid)
+
+    if record.get("migration_type") == "evacuation":
+        failed = text.command("evacuate", failed_host=record.get("source_host") or "")
+        returned = text.command("recover", host=record.get("source_host") or "")
+        return {"accepted": [failed], "pre-migrating": [failed], "done": [returned], "error": [failed]}.get(status, [])
+    if status == "finished":
+        return [line("confirm"), line("revert")]
+    if status in ACTIVE and liveness == "alive":
+        return [line("status")]
+    if status in IN_FLIGHT:
+        again = {"migration": "cold_migrate"}.get(record.get("migration_type", ""))
+        return [line("recover"), *([line(again)] if again else [])]
+    if status == "confirming":
+        return [line("confirm"), line("recover")]
+    if status == "reverting":
+        return [line("revert"), line("recover")]
+    return [line("recover")] if record.get("pending_hosts") else []
