@@ -1,0 +1,145 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""Starting and stopping a server, with the times that count as downtime."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import time
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import LibvirtHost, Method
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
+
+Result = dict[str, t.Any]
+
+#: Reading the state takes no lock in libvirt and costs a tenth of a millisecond; every poll that comes late is downtime.
+POLL_SECONDS = 0.05
+
+
+def _reached(before: str, state: str, began: float, **more: t.Any) -> Result:
+    return {
+        "changed": before != state,
+        "state_before": before,
+        "state": state,
+        "seconds": round(time.monotonic() - began, 3),
+        "reached_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
+        **more,
+    }
+
+
+def _wait(host: LibvirtHost, domain: t.Any, states: t.Container[str], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while host.state_of(domain) not in states:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+    return True
+
+
+# --- start
+
+
+def start(host: LibvirtHost, server: str, timeout: float, settle: float, journal: Journal | None) -> Result:
+    """Start unless it runs; success only if it is still running after ``settle`` seconds."""
+    domain = host.domain(server)
+    before, began = host.state_of(domain), time.monotonic()
+    if before == "running":
+        _note_started(journal)
+        return _reached(before, before, began, graceful=None)
+    if before != "shutoff":
+        raise ColdmoveError(f"server {server} is {before}, not shut off: it is not started. Nothing was changed", state=before, state_before=before)
+    if journal:
+        journal.note(starting=True)
+    host.start(domain)
+    if not _wait(host, domain, ("running",), timeout):
+        raise _did_not_run(host, domain, server, before, f"is not running {timeout:g} s after its start")
+    result = _reached(before, "running", began, graceful=None)
+    _settle(host, domain, server, before, settle)
+    _note_started(journal)
+    return result
+
+
+def _settle(host: LibvirtHost, domain: t.Any, server: str, before: str, seconds: float) -> None:
+    """A guest whose QEMU dies at once, or that pauses on its first I/O error, was not started."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if host.state_of(domain) != "running":
+            raise _did_not_run(host, domain, server, before, "started but did not keep running")
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+
+
+def _note_started(journal: Journal | None) -> None:
+    if journal and not journal.data.get("started"):
+        journal.note(started=True)
+
+
+def _did_not_run(host: LibvirtHost, domain: t.Any, server: str, before: str, what: str) -> ColdmoveError:
+    state, name = host.state_of(domain), host.identity(domain)[1]
+    return ColdmoveError(f"server {server} {what}: it is {state} now; see /var/log/libvirt/qemu/{name}.log on this node", state=state, state_before=before)
+
+
+# --- stop
+
+
+class Stop(t.NamedTuple):
+    """How to stop: see the module virt_power."""
+
+    timeout: float
+    retry_interval: float
+    method: str
+    power_off: bool
+
+
+def stop(host: LibvirtHost, server: str, how: Stop) -> Result:
+    """Ask the guest, again at each interval, then pull the plug if allowed; reads back that it is off."""
+    domain = host.domain(server)
+    before, began = host.state_of(domain), time.monotonic()
+    if before == "shutoff":
+        return _reached(before, before, began, graceful=None, method=None)
+    if not host.flags(domain)["persistent"]:
+        raise ColdmoveError(f"server {server} is transient: it would vanish with its stop. It still runs; next: virsh dumpxml, then virsh define", state=before)
+    # A guest that does not execute cannot answer the power button.
+    method = _ask_until_off(host, domain, how) if before in ("running", "blocked", "shutdown") else None
+    if method:
+        return _reached(before, "shutoff", began, graceful=True, method=method)
+    if not how.power_off:
+        what = f"server {server} did not shut down within {how.timeout:g} s and may not be powered off; it still runs"
+        raise ColdmoveError(what, state=host.state_of(domain), state_before=before)
+    host.power_off(domain)
+    if not _wait(host, domain, ("shutoff", "absent"), 30):
+        state = host.state_of(domain)
+        raise ColdmoveError(f"server {server} was powered off but libvirt still calls it {state}; look at its QEMU process", state=state, state_before=before)
+    return _reached(before, "shutoff", began, graceful=False, method="power_off")
+
+
+def _ask_until_off(host: LibvirtHost, domain: t.Any, how: Stop) -> str | None:
+    """The method that was in use when the guest went off; None if it did not within the time."""
+    deadline = time.monotonic() + how.timeout
+    methods = _methods(host, domain, how.method)
+    attempt = 0
+    while time.monotonic() < deadline:
+        method = methods[attempt % len(methods)]
+        attempt += 1
+        # A guest agent that hangs blocks this call for a minute: the state is watched meanwhile.
+        threading.Thread(target=host.request_shutdown, args=(domain, method), daemon=True).start()
+        if _wait(host, domain, ("shutoff", "absent"), min(how.retry_interval, deadline - time.monotonic())):
+            return method
+    return None
+
+
+def _methods(host: LibvirtHost, domain: t.Any, method: str) -> list[Method]:
+    """``auto``: the agent first where one answers, ACPI and agent in turn afterwards."""
+    if method == "agent":
+        return ["agent"]
+    if method == "acpi":
+        return ["acpi"]
+    return ["agent", "acpi"] if host.has_agent(domain) else ["acpi"]

@@ -1,0 +1,176 @@
+#!/usr/bin/python
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: virt_define_domain
+short_description: Define or undefine a domain from XML with mapped disk paths, networks and flavor values
+version_added: 0.1.0
+description:
+  - Defines a domain from another node's XML after mapping disk paths, networks, the NVRAM path and flavor values. All else in the XML is kept.
+  - The wanted and the existing definition are compared canonically, so that defining an already defined domain changes nothing.
+  - Undefining keeps NVRAM and TPM state unless told otherwise, and refuses a domain that runs or that has a managed-save image or snapshots.
+author: coldmove contributors (@coldmove)
+extends_documentation_fragment:
+  - coldmove.libvirt._attributes
+  - coldmove.libvirt._attributes.actiongroup_coldmove
+  - coldmove.libvirt._libvirt
+  - coldmove.libvirt._migration
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description: Whether the domain is defined on this node.
+    type: str
+    choices: [present, absent]
+    default: present
+  xml:
+    description:
+      - The domain XML, as C(virsh dumpxml --inactive --security-info) gives it.
+      - Required if O(state=present).
+    type: str
+  uuid:
+    description:
+      - UUID of the domain.
+      - One of O(uuid) and O(name) is required if O(state=absent).
+      - With O(state=present) a safeguard, XML of another UUID is refused.
+    type: str
+  name:
+    description:
+      - Name of the domain.
+      - With O(state=present) a safeguard, XML of another name is refused.
+    type: str
+  disks:
+    description: New path for each disk that gets one, by target device. A disk on a volume becomes a disk on that file.
+    type: dict
+    default: {}
+  networks:
+    description: New network, bridge or host interface for each old one, by name.
+    type: dict
+    default: {}
+  nvram:
+    description: New path of the NVRAM file.
+    type: path
+  flavor:
+    description: Flavor values to set. Both the current and the maximum value are set.
+    type: dict
+    suboptions:
+      vcpus:
+        description: Number of vCPUs.
+        type: int
+      memory_mb:
+        description: Memory in MiB.
+        type: int
+  autostart:
+    description: Whether libvirt starts the domain at boot. Left as it is if not given.
+    type: bool
+  keep_nvram:
+    description: Whether the NVRAM file stays when the domain is undefined.
+    type: bool
+    default: true
+  keep_tpm:
+    description: Whether the TPM state stays when the domain is undefined.
+    type: bool
+    default: true
+notes:
+  - Passwords in the XML are masked in the diff and in the module's recorded arguments, and are in RV(xml).
+seealso:
+  - module: coldmove.libvirt.virt_domain_info
+"""
+
+EXAMPLES = r"""
+- name: Define a server that was read on another node, with its disk at another place
+  coldmove.libvirt.virt_define_domain:
+    xml: "{{ answer.server.xml }}"
+    disks:
+      vda: /srv/instances/web1.qcow2
+    networks:
+      default: guests
+    autostart: true
+
+- name: Undefine it, and keep its NVRAM and TPM state
+  coldmove.libvirt.virt_define_domain:
+    uuid: "{{ answer.server.uuid }}"
+    state: absent
+"""
+
+RETURN = r"""
+uuid:
+  description: UUID of the domain.
+  type: str
+  returned: success
+name:
+  description: Name of the domain.
+  type: str
+  returned: success
+xml:
+  description:
+    - The inactive definition with its secrets as libvirt has it now, or the wanted one in check mode.
+    - With O(state=absent) the definition that was there, or none.
+  type: str
+  returned: success
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.domain_xml import LXML_IMPORT_ERROR, mask_secrets
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import definition
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import MIGRATION_ARGS, step
+
+
+def invocation(params: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The arguments as they may be shown. ``no_log`` would blank the XML in the result as well."""
+    return {"module_args": {**params, "xml": mask_secrets(params["xml"]) if params["xml"] else None}}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **libvirt_host.URI_ARGS,
+            **MIGRATION_ARGS,
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "xml": {"type": "str"},
+            "uuid": {"type": "str"},
+            "name": {"type": "str"},
+            "disks": {"type": "dict", "default": {}},
+            "networks": {"type": "dict", "default": {}},
+            "nvram": {"type": "path"},
+            "flavor": {"type": "dict", "options": {"vcpus": {"type": "int"}, "memory_mb": {"type": "int"}}},
+            "autostart": {"type": "bool"},
+            "keep_nvram": {"type": "bool", "default": True},
+            "keep_tpm": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+        no_log=True,  # the XML may hold passwords: the arguments stay out of the node's system log
+        required_if=[("state", "present", ["xml"]), ("state", "absent", ["uuid", "name"], True)],
+        required_by={"migration_uuid": "migration_epoch"},
+    )
+    if LXML_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("lxml"), exception=LXML_IMPORT_ERROR)
+    if libvirt_host.LIBVIRT_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("libvirt"), exception=libvirt_host.LIBVIRT_IMPORT_ERROR)
+    shown = invocation(module.params)
+    try:
+        reach = definition.present if module.params["state"] == "present" else definition.absent
+        with step(module.params, module.check_mode), libvirt_host.connected(module.params["uri"]) as host:
+            result = reach(host, module.params, module.check_mode)
+        module.exit_json(invocation=shown, **result)
+    except ColdmoveError as exc:
+        module.fail_json(msg=str(exc), invocation=shown, **exc.result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+#!/usr/bin/python
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: virt_power
+short_description: Start or stop a server and read back that it did
+version_added: 0.1.0
+description:
+  - Starting waits until libvirt says that the guest is running and that it keeps running for a moment.
+  - Stopping asks the guest, asks again at each interval, and powers it off when the time is up, like Nova.
+  - A server that is in the wanted state already is not touched.
+author: coldmove contributors (@coldmove)
+extends_documentation_fragment:
+  - coldmove.libvirt._attributes
+  - coldmove.libvirt._attributes.actiongroup_coldmove
+  - coldmove.libvirt._libvirt
+  - coldmove.libvirt._migration
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  server:
+    description: UUID or name of the domain.
+    type: str
+    required: true
+  state:
+    description: The wanted power state.
+    type: str
+    choices: [running, shutoff]
+    required: true
+  shutdown_timeout:
+    description: Seconds that the guest is given to shut down by itself. With V(0) it is not asked.
+    type: float
+    default: 60
+  shutdown_retry_interval:
+    description: Seconds between two requests to shut down.
+    type: float
+    default: 10
+  method:
+    description:
+      - How the guest is asked to shut down.
+      - V(auto) uses the guest agent if libvirt has one connected, and ACPI in turn with it at the retries; without an agent it uses ACPI.
+    type: str
+    choices: [auto, acpi, agent]
+    default: auto
+  power_off:
+    description: Whether a guest that does not shut down in time is powered off. Otherwise the module fails and the guest runs on.
+    type: bool
+    default: true
+  start_timeout:
+    description: Seconds until the guest must be running.
+    type: float
+    default: 60
+  settle_seconds:
+    description: Seconds that it must then keep running to count as started. They are not part of RV(seconds).
+    type: float
+    default: 1
+  commit_point:
+    description:
+      - Whether this start is the one that the migration is about, on its dest.
+      - The node's journal then says that the server is about to be started here, and afterwards that it was.
+      - Set to V(false) when a roll-back or a revert starts the server on its source.
+    type: bool
+    default: true
+"""
+
+EXAMPLES = r"""
+- name: Stop a server, politely first
+  coldmove.libvirt.virt_power:
+    server: web1
+    state: shutoff
+    shutdown_timeout: 120
+
+- name: Start it where it moved to
+  coldmove.libvirt.virt_power:
+    server: "{{ migration.server_uuid }}"
+    state: running
+    migration_uuid: "{{ migration.uuid }}"
+    migration_epoch: "{{ migration.epoch }}"
+"""
+
+RETURN = r"""
+uuid:
+  description: UUID of the domain.
+  type: str
+  returned: success
+name:
+  description: Name of the domain.
+  type: str
+  returned: success
+state_before:
+  description: Power state before.
+  type: str
+  returned: success
+state:
+  description: Power state now, as libvirt says it.
+  type: str
+  returned: always
+seconds:
+  description: How long it took until the guest was off, or was running.
+  type: float
+  returned: success
+reached_at:
+  description: When that was, by the node's clock.
+  type: str
+  returned: success
+graceful:
+  description: Whether the guest shut down by itself. None if it was not stopped.
+  type: bool
+  returned: success
+method:
+  description: What stopped it, V(acpi), V(agent) or V(power_off). None if it was off already.
+  type: str
+  returned: O(state=shutoff)
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import power
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import MIGRATION_ARGS, Journal, step
+
+
+def reach(host: libvirt_host.LibvirtHost, params: dict[str, t.Any], journal: Journal | None) -> dict[str, t.Any]:
+    """Reach ``params['state']``; the module's result."""
+    if params["state"] == "running":
+        return power.start(host, params["server"], params["start_timeout"], params["settle_seconds"], journal if params["commit_point"] else None)
+    how = power.Stop(params["shutdown_timeout"], params["shutdown_retry_interval"], params["method"], params["power_off"])
+    return power.stop(host, params["server"], how)
+
+
+def predict(host: libvirt_host.LibvirtHost, params: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The result in check mode."""
+    before = host.state_of(host.domain(params["server"]))
+    return {"changed": before != params["state"], "state_before": before, "state": params["state"], "seconds": 0.0, "reached_at": None, "graceful": None}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            **libvirt_host.URI_ARGS,
+            **MIGRATION_ARGS,
+            "server": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["running", "shutoff"], "required": True},
+            "shutdown_timeout": {"type": "float", "default": 60},
+            "shutdown_retry_interval": {"type": "float", "default": 10},
+            "method": {"type": "str", "choices": ["auto", "acpi", "agent"], "default": "auto"},
+            "power_off": {"type": "bool", "default": True},
+            "start_timeout": {"type": "float", "default": 60},
+            "settle_seconds": {"type": "float", "default": 1},
+            "commit_point": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+        required_by={"migration_uuid": "migration_epoch"},
+    )
+    if libvirt_host.LIBVIRT_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("libvirt"), exception=libvirt_host.LIBVIRT_IMPORT_ERROR)
+    if module.params["shutdown_retry_interval"] <= 0:
+        module.fail_json(msg="shutdown_retry_interval must be more than 0 seconds. Nothing was changed.")
+    try:
+        with step(module.params, module.check_mode) as journal, libvirt_host.connected(module.params["uri"]) as host:
+            uuid, name = host.identity(host.domain(module.params["server"]))
+            result = predict(host, module.params) if module.check_mode else reach(host, module.params, journal)
+        module.exit_json(uuid=uuid, name=name, **result)
+    except ColdmoveError as exc:
+        module.fail_json(msg=str(exc), **exc.result)
+
+
+if __name__ == "__main__":
+    main()
