@@ -84,6 +84,7 @@ _VERSION_1: t.Final = (
     CREATE UNIQUE INDEX coldmove_one_active_per_server ON coldmove_migrations (server_uuid)
         WHERE status IN ('accepted', 'pre-migrating', 'migrating', 'post-migrating', 'finished', 'confirming', 'reverting')
     """,
+    "CREATE INDEX coldmove_of_server ON coldmove_migrations (server_uuid)",
     "CREATE INDEX coldmove_closed ON coldmove_migrations (closed_event)",
     """
     CREATE TABLE coldmove_events (
@@ -170,10 +171,12 @@ class Database:
         if not self.dry_run and connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode = WAL")
 
-    def _prepare_file(self) -> None:
+    def _prepare_file(self, create: bool) -> None:
         """Definitions can hold secrets, so file and directory are their owner's alone from the first moment."""
         if self._path is None or self.dry_run:
             return
+        if not create and not os.path.exists(self._path):
+            raise ColdmoveError(f"there is no record store {self._path}: no migration was ever opened in it. Nothing was changed")
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -187,9 +190,12 @@ class Database:
         return self._engine.dialect.name == "sqlite"
 
     @contextlib.contextmanager
-    def write(self) -> t.Iterator[sa.engine.Connection]:
-        """A transaction alone in the store, with the schema up to date; committed at its end (a dry run: rolled back)."""
-        self._prepare_file()
+    def write(self, create: bool = False) -> t.Iterator[sa.engine.Connection]:
+        """A transaction alone in the store, with the schema up to date; committed at its end (a dry run: rolled back).
+
+        ``create``: a store that does not exist is made; only a first record may do that.
+        """
+        self._prepare_file(create)
         with self._errors(), self._engine.connect() as connection:
             if self._sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")

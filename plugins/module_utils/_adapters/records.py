@@ -79,12 +79,14 @@ class Records:
 
     def open(self, **given: t.Any) -> Change:
         """A new record with its claims, on the first candidate that has room; with no room anywhere it ends as error at once."""
-        with self.database.write() as connection:
+        with self.database.write(create=True) as connection:
             now = self.database.now(connection)
             row = _new_row(given, now)
-            self._refuse_second(connection, row)
+            told_before = self._refuse_second(connection, row)
+            if told_before:
+                return Change(told_before, told_before)
             held = self._claims(connection, row["as_of"])
-            row["dest_host"], without_room = claims.choose({**row, "id": 0}, given["candidates"], held)
+            row["dest_host"], without_room = claims.choose({**row, "id": 0}, row["candidates"], held)
             row["rejected"] = [*row["rejected"], *without_room]
             if row["dest_host"] is None:
                 row.update(status="error", error=_no_valid_host(row))
@@ -102,8 +104,10 @@ class Records:
     def adopt(self, uuid: str, expected_epoch: int, owner: Row) -> Change:
         """This run takes the record over; the run that had it can write nothing any more."""
         with self.database.write() as connection:
-            row = self._locked(connection, uuid, expected_epoch)
-            before = self._shown(connection, uuid)
+            row, before = self._row(connection, uuid), self._shown(connection, uuid)
+            if (row["epoch"], row["owner"]) == (expected_epoch + 1, owner):
+                return Change(before, before)  # told before, the answer was lost on its way
+            _check_epoch(row, expected_epoch)
             now = self.database.now(connection)
             self._update(connection, row, {"epoch": expected_epoch + 1, "owner": owner, "owner_since": now, "heartbeat_at": now}, now)
             self._event(connection, {**row, "epoch": expected_epoch + 1}, "adopt", row["status"], now, {"from": row["owner"], "to": owner})
@@ -123,13 +127,12 @@ class Records:
         if "error" in new:
             new["error"] = new["error"] or None  # an empty one takes back that of an earlier try
         with self.database.write() as connection:
-            row = self._locked(connection, uuid, epoch)
-            before = self._shown(connection, uuid)
+            row, before = self._owned(connection, uuid, epoch)
             now = self.database.now(connection)
             if status != row["status"]:
                 transitions.check(row["migration_type"], row["status"], status)
                 new["status"] = status
-                pending = new.get("pending_hosts", row["pending_hosts"])
+                pending = {**row, **new}["pending_hosts"]
                 new["pending_hosts"] = transitions.pending_after(status, row["source_host"], pending)
             if dest_host and dest_host != row["dest_host"]:
                 new["dest_host"] = self._other_dest(connection, row, dest_host)
@@ -139,7 +142,7 @@ class Records:
                 event = self._event(connection, row, kind, status, now, {key: value for key, value in new.items() if key != "status"})
                 if status in transitions.TERMINAL and row["closed_event"] is None:
                     new["closed_event"] = event
-                self._update(connection, row, {**new, "heartbeat_at": now}, now)
+            self._update(connection, row, {**new, "heartbeat_at": now}, now if new else None)
             for phase in phases or ():
                 self._phase(connection, row, phase, now)
             return Change(before, self._shown(connection, uuid))
@@ -153,8 +156,7 @@ class Records:
     def phase(self, uuid: str, epoch: int, name: str, started_at: str, seconds: float | None = None, detail: Row | None = None) -> Change:
         """A phase that has begun (no ``seconds``) or ended; the same one again is no change."""
         with self.database.write() as connection:
-            row = self._locked(connection, uuid, epoch)
-            before = self._shown(connection, uuid)
+            row, before = self._owned(connection, uuid, epoch)
             now = self.database.now(connection)
             self._phase(connection, row, {"name": name, "started_at": started_at, "seconds": seconds, "detail": detail}, now)
             self._update(connection, row, {"heartbeat_at": now}, None)
@@ -163,8 +165,7 @@ class Records:
     def heartbeat(self, uuid: str, epoch: int, progress: Row | None = None) -> Change:
         """The run that has this record is alive, and this far."""
         with self.database.write() as connection:
-            row = self._locked(connection, uuid, epoch)
-            before = self._shown(connection, uuid)
+            row, before = self._owned(connection, uuid, epoch)
             values = {"heartbeat_at": self.database.now(connection), **({"progress": progress} if progress else {})}
             self._update(connection, row, values, None)
             return Change(before, self._shown(connection, uuid))
@@ -180,18 +181,17 @@ class Records:
         with_events: bool = False,
     ) -> tuple[int, list[Row]]:
         """(as_of, the records that match all filters, oldest first)."""
-        table = MIGRATIONS
         conditions = []
         if uuid:
-            conditions.append(table.c.uuid == uuid.lower())
+            conditions.append(MIGRATIONS.c.uuid == uuid.lower())
         if server:
-            conditions.append(sa.or_(table.c.server_uuid == server.lower(), table.c.server_name == server))
+            conditions.append(sa.or_(MIGRATIONS.c.server_uuid == server.lower(), MIGRATIONS.c.server_name == server))
         if host:
-            pending = table.c.pending_hosts.contains(json.dumps(host), autoescape=True)
-            conditions.append(sa.or_(table.c.source_host == host, table.c.dest_host == host, pending))
+            pending = MIGRATIONS.c.pending_hosts.contains(json.dumps(host), autoescape=True)
+            conditions.append(sa.or_(MIGRATIONS.c.source_host == host, MIGRATIONS.c.dest_host == host, pending))
         if status or active:
             wanted = set(status or transitions.STATUSES) & set(transitions.ACTIVE if active else transitions.STATUSES)
-            conditions.append(table.c.status.in_(sorted(wanted)))
+            conditions.append(MIGRATIONS.c.status.in_(sorted(wanted)))
         with self.database.read() as connection:
             # First of all: a record that closes between two statements must be newer than as_of, never older.
             as_of = self._last_event(connection)
@@ -199,10 +199,12 @@ class Records:
 
     # -- inside a transaction ------------------------------------------------------------------------------------------
 
-    def _refuse_second(self, connection: sa.engine.Connection, row: Row) -> None:
-        table = MIGRATIONS
-        for other in self._select(connection, [table.c.server_uuid == row["server_uuid"]]):
+    def _refuse_second(self, connection: sa.engine.Connection, row: Row) -> Row | None:
+        """Refuse a second migration of the server. What this very run opened just now is returned instead: the answer was lost on its way."""
+        for other in self._select(connection, [MIGRATIONS.c.server_uuid == row["server_uuid"]]):
             if other["status"] in transitions.ACTIVE:
+                if other["status"] == "accepted" and other["owner"] and (other["owner"], other["epoch"]) == (row["owner"], row["epoch"]):
+                    return other
                 raise ColdmoveError(
                     f"server {row['server_name']} already has migration {other['id']} ({other['uuid']}), a {other['migration_type']} from"
                     f" {other['source_host']} to {other['dest_host']}: status {other['status']}, started by {other['started_by'] or 'unknown'} on"
@@ -216,12 +218,13 @@ class Records:
                     f" {other['updated_at']}: the server may be on another node by now. Nothing was changed; run the playbook again",
                     migration=other,
                 )
+        return None
 
     def _claims(self, connection: sa.engine.Connection, as_of: int, but: str = "") -> list[claims.Claim]:
         """Of active records, and of those that closed after the facts were gathered: the facts do not know how they ended."""
-        table = MIGRATIONS
-        holding = sa.or_(table.c.status.in_(sorted(transitions.ACTIVE)), table.c.closed_event > as_of)
-        rows = connection.execute(sa.select(table).where(holding, table.c.uuid != but).order_by(table.c.id))
+        holding = sa.or_(MIGRATIONS.c.status.in_(sorted(transitions.ACTIVE)), MIGRATIONS.c.closed_event > as_of)
+        columns = (MIGRATIONS.c[name] for name in ("id", "server_uuid", "server_name", "source_host", "dest_host", "need", "source_need"))
+        rows = connection.execute(sa.select(*columns).where(holding, MIGRATIONS.c.uuid != but).order_by(MIGRATIONS.c.id))
         return [claim for row in rows for claim in claims.of_migration(_decode(row))]
 
     def _other_dest(self, connection: sa.engine.Connection, row: Row, dest_host: str) -> str:
@@ -238,29 +241,22 @@ class Records:
             raise ColdmoveError(f"{dest_host} has no room for migration {row['id']} any more: {reasons}", rejected=rejected)
         return chosen
 
-    def _locked(self, connection: sa.engine.Connection, uuid: str, epoch: int) -> Row:
-        """The record as its owner knows it; for anybody else it is out of reach."""
-        table = MIGRATIONS
-        found = connection.execute(sa.select(table).where(table.c.uuid == uuid.lower())).first()
+    def _row(self, connection: sa.engine.Connection, uuid: str) -> Row:
+        found = connection.execute(sa.select(MIGRATIONS).where(MIGRATIONS.c.uuid == uuid.lower())).first()
         if found is None:
             raise ColdmoveError(f"the record store {self.database.name} has no migration {uuid}")
-        row = _decode(found)
-        if row["epoch"] != epoch:
-            raise Superseded(
-                f"migration {row['id']} of server {row['server_name']}: superseded by run {_run(row['owner'])}, taken over at {_iso(row['owner_since'])}"
-                f" (epoch {row['epoch']}, this run has {epoch}). This run must not touch anything any more."
-                f" See ansible-playbook coldmove.libvirt.status -e server={row['server_uuid']}",
-                superseded=True,
-                epoch=row["epoch"],
-                owner=row["owner"],
-            )
-        return row
+        return _decode(found)
+
+    def _owned(self, connection: sa.engine.Connection, uuid: str, epoch: int) -> tuple[Row, Row]:
+        """The record, raw and as shown, for the run that owns it; for any other it is out of reach."""
+        row = self._row(connection, uuid)
+        _check_epoch(row, epoch)
+        return row, self._shown(connection, uuid)
 
     def _update(self, connection: sa.engine.Connection, row: Row, values: Row, now: float | None) -> None:
-        table = MIGRATIONS
-        same = (table.c.uuid == row["uuid"], table.c.status == row["status"], table.c.epoch == row["epoch"])
+        same = (MIGRATIONS.c.uuid == row["uuid"], MIGRATIONS.c.status == row["status"], MIGRATIONS.c.epoch == row["epoch"])
         times = {} if now is None else {"updated_at": now}
-        if connection.execute(sa.update(table).where(*same).values(_encode({**values, **times}))).rowcount != 1:
+        if connection.execute(sa.update(MIGRATIONS).where(*same).values(_encode({**values, **times}))).rowcount != 1:
             raise Superseded(f"migration {row['id']} is no longer {row['status']} with epoch {row['epoch']}; nothing was changed", superseded=True)
 
     def _event(self, connection: sa.engine.Connection, row: Row, kind: str, name: str, now: float, detail: Row) -> int:
@@ -272,42 +268,58 @@ class Records:
         return connection.execute(sa.select(sa.func.max(EVENTS.c.id))).scalar() or 0
 
     def _phase(self, connection: sa.engine.Connection, row: Row, phase: Row, now: float) -> None:
-        table = EVENTS
         event = {"started_at": normal_time(phase["started_at"]), "seconds": phase.get("seconds"), "detail": phase.get("detail") or {}}
         same = (
-            table.c.migration_uuid == row["uuid"],
-            table.c.kind == "phase",
-            table.c.name == phase["name"],
-            table.c.started_at == event["started_at"],
+            EVENTS.c.migration_uuid == row["uuid"],
+            EVENTS.c.kind == "phase",
+            EVENTS.c.name == phase["name"],
+            EVENTS.c.started_at == event["started_at"],
         )
-        known = connection.execute(sa.select(table).where(*same)).first()
+        known = connection.execute(sa.select(EVENTS).where(*same)).first()
         if known is None:
             values = {"migration_uuid": row["uuid"], "epoch": row["epoch"], "at": now, "kind": "phase", "name": phase["name"], **event}
-            connection.execute(sa.insert(table).values(_encode(values)))
+            connection.execute(sa.insert(EVENTS).values(_encode(values)))
         elif event["seconds"] is not None:
             # What has ended stays ended: a killed step that is told again does not open its phase anew.
-            connection.execute(sa.update(table).where(*same).values(_encode({"seconds": event["seconds"], "detail": event["detail"]})))
+            connection.execute(sa.update(EVENTS).where(*same).values(_encode({"seconds": event["seconds"], "detail": event["detail"]})))
 
     def _shown(self, connection: sa.engine.Connection, uuid: str) -> Row:
         return self._select(connection, [MIGRATIONS.c.uuid == uuid.lower()])[0]
 
     def _select(self, connection: sa.engine.Connection, conditions: t.Sequence[t.Any], with_definition: bool = False, with_events: bool = False) -> list[Row]:
-        table, events = MIGRATIONS, EVENTS
         now = self.database.now(connection)
-        rows = [_decode(row) for row in connection.execute(sa.select(table).where(*conditions).order_by(table.c.id))]
-        of_rows = sa.select(events).where(events.c.migration_uuid.in_(sa.select(table.c.uuid).where(*conditions)))
+        columns = (column for column in MIGRATIONS.c if with_definition or column.name != "domain_xml")
+        rows = [_decode(row) for row in connection.execute(sa.select(*columns).where(*conditions).order_by(MIGRATIONS.c.id))]
+        of_rows = sa.select(EVENTS).where(EVENTS.c.migration_uuid.in_(sa.select(MIGRATIONS.c.uuid).where(*conditions)))
         by_migration: dict[str, list[Row]] = {row["uuid"]: [] for row in rows}
-        for event in connection.execute(of_rows.order_by(events.c.id)):
+        for event in connection.execute(of_rows.order_by(EVENTS.c.id)):
             if event.migration_uuid in by_migration:
                 by_migration[event.migration_uuid].append(_decode(event))
         return [_show(row, by_migration[row["uuid"]], now, with_definition, with_events) for row in rows]
+
+
+def _check_epoch(row: Row, epoch: int) -> None:
+    if row["epoch"] != epoch:
+        raise Superseded(
+            f"migration {row['id']} of server {row['server_name']}: superseded by run {_run(row['owner'])}, taken over at {_iso(row['owner_since'])}"
+            f" (epoch {row['epoch']}, this run has {epoch}). This run must not touch anything any more."
+            f" See ansible-playbook coldmove.libvirt.status -e server={row['server_uuid']}",
+            superseded=True,
+            epoch=row["epoch"],
+            owner=row["owner"],
+        )
 
 
 # -- shapes ----------------------------------------------------------------------------------------------------------------
 
 
 def _encode(row: Row) -> Row:
-    return {key: json.dumps(value, sort_keys=True) if key in _JSON else value for key, value in row.items()}
+    return {key: json.dumps(value, sort_keys=True) if key in _JSON else _storable(value) for key, value in row.items()}
+
+
+def _storable(value: t.Any) -> t.Any:
+    """An error text can hold whatever a tool printed; a record is written all the same."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0") if isinstance(value, str) else value
 
 
 def _decode(row: t.Any) -> Row:
@@ -402,7 +414,7 @@ def normal_time(value: str) -> str:
     """A date as ISO 8601 or as seconds since 1970, in the one form the store keeps (UTC when it names no zone)."""
     try:
         return _iso(float(value))
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     try:
         parsed = datetime.datetime.fromisoformat(value.replace("Z", "+00:00"))
