@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - coldmove.libvirt._attributes.actiongroup_coldmove
   - coldmove.libvirt._libvirt
   - coldmove.libvirt._migration
+  - coldmove.libvirt._domain_edits
 attributes:
   check_mode:
     support: full
@@ -48,27 +49,6 @@ options:
       - Name of the domain.
       - With O(state=present) a safeguard, XML of another name is refused.
     type: str
-  disks:
-    description: New path for each disk that gets one, by target device. A disk on a volume becomes a disk on that file.
-    type: dict
-    default: {}
-  networks:
-    description: New network, bridge or host interface for each old one, by name.
-    type: dict
-    default: {}
-  nvram:
-    description: New path of the NVRAM file.
-    type: path
-  flavor:
-    description: Flavor values to set. Both the current and the maximum value are set.
-    type: dict
-    suboptions:
-      vcpus:
-        description: Number of vCPUs.
-        type: int
-      memory_mb:
-        description: Memory in MiB.
-        type: int
   autostart:
     description: Whether libvirt starts the domain at boot. Left as it is if not given.
     type: bool
@@ -119,20 +99,13 @@ xml:
   returned: success
 """
 
-import typing as t
-
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.domain_xml import LXML_IMPORT_ERROR, mask_secrets
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.domain_xml import LXML_IMPORT_ERROR
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import definition
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import MIGRATION_ARGS, step
-
-
-def invocation(params: dict[str, t.Any]) -> dict[str, t.Any]:
-    """The arguments as they may be shown. ``no_log`` would blank the XML in the result as well."""
-    return {"module_args": {**params, "xml": mask_secrets(params["xml"]) if params["xml"] else None}}
 
 
 def main() -> None:
@@ -141,14 +114,11 @@ def main() -> None:
         argument_spec={
             **libvirt_host.URI_ARGS,
             **MIGRATION_ARGS,
+            **definition.EDIT_ARGS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "xml": {"type": "str"},
             "uuid": {"type": "str"},
             "name": {"type": "str"},
-            "disks": {"type": "dict", "default": {}},
-            "networks": {"type": "dict", "default": {}},
-            "nvram": {"type": "path"},
-            "flavor": {"type": "dict", "options": {"vcpus": {"type": "int"}, "memory_mb": {"type": "int"}}},
             "autostart": {"type": "bool"},
             "keep_nvram": {"type": "bool", "default": True},
             "keep_tpm": {"type": "bool", "default": True},
@@ -162,7 +132,7 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("lxml"), exception=LXML_IMPORT_ERROR)
     if libvirt_host.LIBVIRT_IMPORT_ERROR:
         module.fail_json(msg=missing_required_lib("libvirt"), exception=libvirt_host.LIBVIRT_IMPORT_ERROR)
-    shown = invocation(module.params)
+    shown = definition.shown(module.params)
     try:
         reach = definition.present if module.params["state"] == "present" else definition.absent
         with step(module.params, module.check_mode), libvirt_host.connected(module.params["uri"]) as host:

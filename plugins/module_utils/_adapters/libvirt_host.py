@@ -67,7 +67,7 @@ def _is_gone(exc: t.Any) -> bool:
 
 
 def _is_unsupported(exc: t.Any) -> bool:
-    return exc.get_error_code() in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
+    return exc.get_error_code() in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
 
 
 class LibvirtHost:
@@ -150,7 +150,11 @@ class LibvirtHost:
             return t.cast(str, self.connection.getDomainCapabilities(emulator, arch, machine, domain_type, 0))
 
     def try_definition(self, xml: str) -> str | None:
-        """What libvirt has against this definition, without defining it; None if nothing, or if it cannot be asked."""
+        """What libvirt has against this definition, without defining it; None if nothing, or if it cannot be asked.
+
+        Libvirt only writes out QEMU's command line: it parses, fills in addresses, and checks emulator, machine type, CPU model and
+        features, but opens no file, starts nothing and keeps nothing. Networks are not looked at.
+        """
         try:
             self.connection.domainXMLToNative("qemu-argv", xml, 0)
         except libvirt.libvirtError as exc:

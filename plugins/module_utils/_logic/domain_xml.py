@@ -278,7 +278,7 @@ def used_paths(xml: str) -> list[str]:
     return found
 
 
-def network_needs(xml: str) -> Facts:
+def node_needs(xml: str) -> Facts:
     """What the domain needs of a node beside files."""
     root = parse(xml)
     return {

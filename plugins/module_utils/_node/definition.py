@@ -17,9 +17,28 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors imp
 Result = dict[str, t.Any]
 
 
+#: What is changed in a domain's XML before it is used on this node; documented in plugins/doc_fragments/_domain_edits.py, one for one.
+EDIT_ARGS: dict[str, t.Any] = {
+    "disks": {"type": "dict", "default": {}},
+    "networks": {"type": "dict", "default": {}},
+    "nvram": {"type": "path"},
+    "flavor": {"type": "dict", "options": {"vcpus": {"type": "int"}, "memory_mb": {"type": "int"}}},
+}
+
+
+def edited(params: t.Mapping[str, t.Any]) -> str:
+    """``params['xml']`` after the edits that the module was told."""
+    return domain_xml.edit(params["xml"], disks=params["disks"], networks=params["networks"], nvram=params["nvram"], flavor=params["flavor"])
+
+
+def shown(params: t.Mapping[str, t.Any]) -> Result:
+    """A module's arguments as they may be logged. (``no_log`` for the option would blank the XML in the result as well.)"""
+    return {"module_args": {**params, "xml": domain_xml.mask_secrets(params["xml"]) if params["xml"] else None}}
+
+
 def present(host: LibvirtHost, params: t.Mapping[str, t.Any], check_mode: bool = False) -> Result:
     """Define ``params['xml']`` with its edits unless that would change nothing."""
-    wanted = domain_xml.edit(params["xml"], disks=params["disks"], networks=params["networks"], nvram=params["nvram"], flavor=params["flavor"])
+    wanted = edited(params)
     uuid, name = domain_xml.identity(wanted)
     _check_identity(params, uuid, name)
     existing = _existing(host, uuid, name)

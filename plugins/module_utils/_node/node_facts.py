@@ -66,6 +66,11 @@ def bridges() -> list[str]:
     return sorted(link["ifname"] for link in links if link.get("linkinfo", {}).get("info_kind") in ("bridge", "openvswitch"))
 
 
+def interfaces() -> set[str]:
+    """Every network interface of the node. Open vSwitch bridges have one of their own name."""
+    return {name for _index, name in socket.if_nameindex()}
+
+
 def pools(host: LibvirtHost) -> list[Facts]:
     """Storage pools; ``path`` is where a directory pool has its files."""
     return [{"name": name, "active": active, "path": domain_xml.pool_path(xml)} for name, active, xml in host.pools()]
