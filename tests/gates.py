@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections.abc as c
 import concurrent.futures
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ VENV = BUILD / "venv"
 NEWEST = BUILD / "venv-newest"
 TREE = BUILD / "tree"
 COLLECTION = Path("ansible_collections", "coldmove", "libvirt")
+Environment = c.Mapping[str, "str | Path"]
 NEWER_PYTHONS = ("3.14", "3.13", "3.12")
 
 # ansible-test makes a virtual environment per test and fetches a pip installer for it from a host that closed networks do not
@@ -60,12 +62,13 @@ class Run:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_text("", encoding="utf-8")
         self.deadline = time.monotonic() + minutes * 60
+        self.note = ""
         self.home = BUILD / "home" / name
         self.home.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, *command: str | Path, cwd: Path = ROOT, venv: Path = VENV, **environment: str | Path) -> None:
+    def __call__(self, *command: str | Path, cwd: Path = ROOT, venv: Path = VENV, env: Environment | None = None) -> None:
         """Run a command in a session of its own, into the log."""
-        env = {
+        environment = {
             **os.environ,
             "PATH": f"{venv / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "ANSIBLE_LOCALHOST_WARNING": "false",
@@ -73,14 +76,14 @@ class Run:
             "ANSIBLE_NOCOLOR": "true",
             "NO_COLOR": "1",
             "LC_ALL": "C.UTF-8",
-            **{key: str(value) for key, value in environment.items()},
+            **{key: str(value) for key, value in (env or {}).items()},
         }
         tool = venv / "bin" / str(command[0])
         argv = [str(tool if tool.exists() else command[0]), *map(str, command[1:])]
         with self.log.open("a", encoding="utf-8") as log:
             log.write(f"$ {' '.join(argv)}\n".replace(str(ROOT), "."))
             log.flush()
-            process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True, start_new_session=True)
+            process = subprocess.Popen(argv, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True, start_new_session=True)
             self.alive.add(process)
             try:
                 code = process.wait(timeout=max(1, self.deadline - time.monotonic()))
@@ -99,8 +102,10 @@ class Run:
         return said[-1] if said else ""
 
     def tail(self, lines: int = 60) -> str:
-        """Return the end of the log."""
-        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        """Return what matters of the log: the findings if the tool marks them so, else the end."""
+        said = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        findings = [line for line in said if line.startswith(("ERROR:", "FATAL:"))]
+        return "\n".join((findings or said)[-lines:])
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -113,6 +118,18 @@ def end(process: subprocess.Popen[str]) -> None:
             return
         except subprocess.TimeoutExpired:
             continue
+
+
+def labs() -> set[str]:
+    """Return the names of the labs that have left a trace on this machine."""
+    done = subprocess.run([sys.executable, ROOT / "tests" / "lab", "status"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return {lab["name"] for lab in json.loads(done.stdout)} if done.returncode == 0 else set()
+
+
+def take_down(names: c.Iterable[str]) -> None:
+    """Take labs down that a gate left behind."""
+    for name in names:
+        subprocess.run([sys.executable, ROOT / "tests" / "lab", "down", "--name", name], stdin=subprocess.DEVNULL, timeout=120, check=False)
 
 
 def checkout_tree() -> Path:
@@ -153,7 +170,7 @@ def format_(run: Run) -> None:
 
 def changelog(run: Run) -> None:
     """Changelog fragments."""
-    run("antsibull-changelog", "lint", HOME=run.home)
+    run("antsibull-changelog", "lint", env={"HOME": run.home})
 
 
 def yamllint(run: Run) -> None:
@@ -164,9 +181,9 @@ def yamllint(run: Run) -> None:
 def mypy(run: Run) -> None:
     """Types, strict: the plugins by their real names, then what tests stand on."""
     tree = checkout_tree().parents[2]
-    run("mypy", "--config-file", ROOT / "pyproject.toml", "-p", "ansible_collections.coldmove.libvirt.plugins", cwd=tree, MYPYPATH=tree)
+    run("mypy", "--config-file", ROOT / "pyproject.toml", "-p", "ansible_collections.coldmove.libvirt.plugins", cwd=tree, env={"MYPYPATH": tree})
     others = [path for path in ("tests/lab", "tests/demo", "tests/bench", "tests/setup", "tests/gates.py", "tests/package.py") if any_python(ROOT / path)]
-    run("mypy", *others, MYPYPATH=ROOT / "tests")
+    run("mypy", *others, env={"MYPYPATH": ROOT / "tests"})
 
 
 def any_python(path: Path) -> bool:
@@ -181,7 +198,7 @@ def unit(run: Run) -> None:
 
 def docs(run: Run) -> None:
     """Documentation of every plugin and role, and the references in it."""
-    run("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=all", ".", HOME=run.home)
+    run("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=all", ".", env={"HOME": run.home})
 
 
 def build(run: Run) -> None:
@@ -193,7 +210,7 @@ def build(run: Run) -> None:
 def by_name(run: Run, venv: Path) -> None:
     """Ask for the documentation of everything, check the syntax of every playbook, and run one module, all from the installed tarball."""
     installed = BUILD / "installed"
-    environment = {"HOME": run.home, "ANSIBLE_COLLECTIONS_PATH": f"{installed}:{BUILD / 'collections'}"}
+    environment: Environment = {"HOME": run.home, "ANSIBLE_COLLECTIONS_PATH": f"{installed}:{BUILD / 'collections'}"}
     content = installed / COLLECTION
     kinds = {
         "module": sorted(path.stem for path in (content / "plugins/modules").glob("*.py")),
@@ -202,16 +219,16 @@ def by_name(run: Run, venv: Path) -> None:
     }
     for kind, names in kinds.items():
         if names:
-            run("ansible-doc", "--type", kind, *[f"coldmove.libvirt.{name}" for name in names], venv=venv, **environment)
+            run("ansible-doc", "--type", kind, *[f"coldmove.libvirt.{name}" for name in names], venv=venv, env=environment)
     for playbook in sorted((content / "playbooks").glob("*.yml")):
         name = f"coldmove.libvirt.{playbook.stem}"
-        run("ansible-playbook", "--syntax-check", "-i", "localhost,", "-e", "server=x flavor=x failed_host=x source_host=x", name, venv=venv, **environment)
+        run("ansible-playbook", "--syntax-check", "-i", "localhost,", "-e", "server=x flavor=x failed_host=x source_host=x", name, venv=venv, env=environment)
 
 
 def ansible_lint(run: Run) -> None:
     """ansible-lint's production profile, offline."""
     tree = checkout_tree()
-    run("ansible-lint", "--offline", "--profile", "production", cwd=tree, HOME=run.home, ANSIBLE_COLLECTIONS_PATH=f"{TREE}:{BUILD / 'collections'}")
+    run("ansible-lint", "--offline", "--profile", "production", cwd=tree, env={"HOME": run.home, "ANSIBLE_COLLECTIONS_PATH": f"{TREE}:{BUILD / 'collections'}"})
 
 
 def galaxy_importer(run: Run) -> None:
@@ -219,7 +236,7 @@ def galaxy_importer(run: Run) -> None:
     if not list((BUILD / "dist").glob("*.tar.gz")):
         run("python", "tests/package.py", "--no-check")
     (tarball,) = (BUILD / "dist").glob("*.tar.gz")
-    run("python", "-m", "galaxy_importer.main", tarball, HOME=run.home, cwd=run.home)
+    run("python", "-m", "galaxy_importer.main", tarball, cwd=run.home, env={"HOME": run.home})
     importer = run.log.read_text(encoding="utf-8")
     if re.search(r"^(ERROR|CRITICAL)", importer, re.MULTILINE):
         raise Failed("the importer reports errors")
@@ -247,9 +264,11 @@ def ansible_test(run: Run, venv: Path, *arguments: str, pythons: c.Iterable[str]
         if found := find_python(version):
             link.symlink_to(found)
     path = f"{venv / 'bin'}:{bin_folder}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    run("git", "init", "-q", cwd=scratch, HOME=run.home)
-    run("git", "add", "--all", cwd=scratch, HOME=run.home)
-    run("ansible-test", *arguments, "--color", "no", cwd=scratch, venv=venv, HOME=run.home, PATH=path)
+    run("git", "init", "-q", cwd=scratch, env={"HOME": run.home})
+    run("git", "add", "--all", cwd=scratch, env={"HOME": run.home})
+    run("ansible-test", *arguments, "--color", "no", cwd=scratch, venv=venv, env={"HOME": run.home, "PATH": path})
+    tests = re.findall(r'^Running sanity test "([a-z-]+)"', run.log.read_text(encoding="utf-8"), re.MULTILINE)
+    run.note = f"{len(tests)} tests of ansible-test sanity passed"
 
 
 def python_of(venv: Path) -> str:
@@ -302,10 +321,10 @@ def integration(run: Run) -> None:
 def molecule(run: Run) -> None:
     """The molecule scenarios: the playbooks by name, on the lab."""
     run("python", "tests/package.py", "--no-check")
-    run("molecule", "test", "--all", HOME=run.home, **molecule_environment())
+    run("molecule", "test", "--all", env={"HOME": run.home, **molecule_environment()})
 
 
-def molecule_environment() -> dict[str, str | Path]:
+def molecule_environment() -> Environment:
     """Return what molecule needs to know: the installed collection, and a folder of its own."""
     return {"ANSIBLE_COLLECTIONS_PATH": f"{BUILD / 'installed'}:{BUILD / 'collections'}", "MOLECULE_EPHEMERAL_DIRECTORY": BUILD / "molecule"}
 
@@ -354,15 +373,20 @@ def attempt(gate: Gate, lock: threading.Lock) -> Outcome:
     run = Run(gate.name, gate.minutes)
     begin = time.monotonic()
     verdict, note = "passed", ""
+    before = labs() if gate.alone else set()
     try:
         gate.check(run)
-        note = run.last_line()
+        note = run.note or run.last_line()
     except Skipped as reason:
         verdict, note = "skipped", str(reason)
     except Failed as reason:
         verdict, note = "FAILED", str(reason)
     except (OSError, subprocess.SubprocessError, ValueError) as broken:
         verdict, note = "FAILED", f"{type(broken).__name__}: {broken}"
+    if gate.alone and (left := labs() - before):
+        take_down(left)
+        if verdict == "passed":
+            verdict, note = "FAILED", f"left a lab behind: {', '.join(sorted(left))}"
     outcome = Outcome(gate, verdict, time.monotonic() - begin, note.replace(str(ROOT), "."))
     with lock:
         print(line(outcome), flush=True)
@@ -384,17 +408,23 @@ def choose(names: list[str]) -> list[Gate]:
     return [gate for gate in GATES if not names or gate.name in names]
 
 
-def stop(number: int, _frame: object) -> t.NoReturn:
-    """Take along what runs when this is interrupted."""
-    for process in list(Run.alive):
-        end(process)
-    print("\ninterrupted", flush=True)
-    os._exit(128 + number)
+def stop_with(before: set[str]) -> c.Callable[[int, object], None]:
+    """Return what takes along everything that runs when this is interrupted."""
+
+    def stop(number: int, _frame: object) -> None:
+        print("\ninterrupted: cleaning up", flush=True)
+        for process in list(Run.alive):
+            end(process)
+        take_down(labs() - before)
+        os._exit(128 + number)
+
+    return stop
 
 
 def main() -> None:
     """Run the gates: the small ones two at a time, then those that want the machine for themselves."""
     gates = choose(sys.argv[1:])
+    stop = stop_with(labs())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     checkout_tree()

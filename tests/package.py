@@ -41,13 +41,19 @@ ALLOWED = (
     r"playbooks/[a-z_]+\.yml",
 )
 # There is nothing of these in some versions.
-OPTIONAL = (r"roles/[a-z_]+/templates/[a-z_.]+\.j2", r"roles/[a-z_]+/files/[a-z_.-]+", r"playbooks/(vars|tasks|templates)/[a-z_]+\.(yml|j2)", r"plugins/README\.md")
+OPTIONAL = (
+    r"roles/[a-z_]+/templates/[a-z_.]+\.j2",
+    r"roles/[a-z_]+/files/[a-z_.-]+",
+    r"playbooks/(shared|vars|tasks|templates)/[a-z_]+\.(yml|j2)",
+    r"plugins/README\.md",
+)
 
 
 def run(*command: str | Path) -> None:
     """Run a tool of the virtual environment; its output is shown only if it fails."""
     tool = Path(sys.executable).with_name(str(command[0]))
-    done = subprocess.run([tool, *command[1:]], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    argv = [tool, *command[1:]]
+    done = subprocess.run(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         sys.exit(f"{done.stdout}\n{' '.join(map(str, command))} failed with {done.returncode}")
 

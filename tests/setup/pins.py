@@ -20,7 +20,7 @@ def pin(name: str, python: Path) -> None:
     """Write NAME.txt from NAME.in."""
     source = TESTS / f"{name}.in"
     with tempfile.TemporaryDirectory() as scratch:
-        pip = [Path(scratch, "venv", "bin", "python"), "-m", "pip", "--disable-pip-version-check", "-q", "-q"]
+        pip: list[str | Path] = [Path(scratch, "venv", "bin", "python"), "-m", "pip", "--disable-pip-version-check", "-q", "-q"]
         subprocess.run([python, "-m", "venv", Path(scratch, "venv")], check=True)
         subprocess.run([*pip, "install", "-r", source], check=True)
         frozen = subprocess.run([*pip, "freeze"], stdout=subprocess.PIPE, text=True, check=True).stdout
