@@ -322,7 +322,8 @@ def _finished(case: _Case) -> Decision:
     if case.source_domain in ("running", "defined"):
         return _blocked(
             case,
-            f"the source copy should be held, but the server is {case.source_domain} on {case.at_source}: somebody brought it back by hand, compare both copies",
+            f"the source copy should be held, but the server is {case.source_domain} on {case.at_source}: somebody brought it back by hand; "
+            "compare both copies",
         )
     if case.dest_domain == "absent":
         return _gone(case)

@@ -1,0 +1,105 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything that speaks against a move."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: move_blockers
+short_description: List everything that speaks against a move
+version_added: 0.1.0
+author: coldmove contributors (@coldmove)
+description:
+  - Runs every pre-check of both ends while the guest is still running, and lists all reasons at once. An empty list means that the move may go on.
+positional: _input, source, dest, dest_answers, plan, migrations
+options:
+  _input:
+    description: The server as M(coldmove.libvirt.virt_domain_info) returns it.
+    type: dict
+    required: true
+  source:
+    description: The node that the server is on, of those that P(coldmove.libvirt.nodes#filter) returns.
+    type: dict
+    required: true
+  dest:
+    description: The node that it goes to.
+    type: dict
+    required: true
+  dest_answers:
+    description: C(dest) as M(coldmove.libvirt.virt_dest_info) returns it.
+    type: dict
+    required: true
+  plan:
+    description: The plan as P(coldmove.libvirt.plan_files#filter) returns it.
+    type: dict
+    required: true
+  migrations:
+    description: Migrations as M(coldmove.libvirt.migration_record_info) returns them.
+    type: list
+    elements: dict
+    default: []
+  own_migration:
+    description: UUID of the record that this very move has opened. It does not speak against the move.
+    type: str
+    default: ""
+  channel_error:
+    description: Why the data channel from source to dest did not open. Empty if it did.
+    type: str
+    default: ""
+  need:
+    description: What the server needs on the dest, as for P(coldmove.libvirt.select_hosts#filter).
+    type: dict
+"""
+
+EXAMPLES = r"""
+- name: All reasons of both ends
+  ansible.builtin.set_fact:
+    coldmove_blockers: >-
+      {{ coldmove_server | coldmove.libvirt.move_blockers(
+           coldmove_nodes['node1'], coldmove_nodes['node2'], coldmove_dest.dest, coldmove_plan, coldmove_migrations,
+           own_migration=migration.uuid, channel_error=coldmove_channel.msg | default('')) }}
+"""
+
+RETURN = r"""
+_value:
+  description: Sentences that say what, where, and what to do.
+  type: list
+  elements: str
+"""
+
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import prechecks
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, text_or_empty
+
+
+def move_blockers(
+    server: t.Any,
+    source: t.Any,
+    dest: t.Any,
+    dest_answers: t.Any,
+    plan: t.Any,
+    migrations: t.Any = None,
+    *,
+    own_migration: t.Any = "",
+    channel_error: t.Any = "",
+    need: t.Any = None,
+) -> list[str]:
+    """All reasons."""
+    options: t.Any = {"own_migration": text_or_empty(own_migration), "channel_error": text_or_empty(channel_error)}
+    if need:
+        options["need"] = {"vcpus": 0, "memory_mb": 0, "disk_bytes": 0, **a_dict(need, "need")}
+    inputs: list[t.Any] = [
+        a_dict(value, name) for value, name in ((server, "server"), (source, "source"), (dest, "dest"), (dest_answers, "dest_answers"), (plan, "plan"))
+    ]
+    found: t.Any = dicts(migrations, "migrations")
+    return prechecks.move_blockers(*inputs, migrations=found, options=options)
+
+
+class FilterModule:
+    """The filter for Jinja."""
+
+    def filters(self) -> dict[str, t.Any]:
+        """Its name."""
+        return {"move_blockers": guarded(move_blockers)}
