@@ -22,6 +22,7 @@ setup: ## install what is missing: system packages, virtual environment, collect
 	@$(PYTHON) tests/setup/prepare.py
 
 demo: setup ## three nodes, two real guests: one migrated and confirmed, one migrated and reverted
+	@$(PYTHON) tests/package.py
 	@$(PYTHON) tests/demo/demo.py
 
 test: setup ## every gate and test, then a table
@@ -49,6 +50,7 @@ molecule: setup ## the molecule scenarios on the lab
 	@$(GATES) molecule
 
 bench: setup ## measure, side by side with raw tools
+	@$(PYTHON) tests/package.py
 	@$(PYTHON) tests/bench/bench.py
 
 lab: setup ## bring a lab up for trying things by hand, and leave it up
