@@ -17,7 +17,7 @@ description:
     the networks, the bridges and the storage pools, not be the source, have room for memory, vCPUs and disk with what unfinished migrations hold,
     and have no domain with the server's UUID, name or a MAC of it.
   - Candidates are weighed by free memory and by the version of QEMU (newer is better), both with multiplier 1.0; equal ones are ordered by name.
-  - A named target that is no compute node is an error. One that is refused is not replaced by another node.
+  - A named target that is refused is never replaced by another node.
 positional: _input, nodes, migrations
 options:
   _input:
@@ -46,6 +46,10 @@ options:
       - What the server needs on its next node (C(vcpus), C(memory_mb), C(disk_bytes)).
       - By default what it is defined with today, and the virtual size of its local disks.
     type: dict
+  limit:
+    description: How many candidates to return at most. The others are left out in silence, they are not refused.
+    type: int
+    default: 10
 """
 
 EXAMPLES = r"""
@@ -64,10 +68,12 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(candidates) is a list, best first, of C(host), C(weight), C(capacity), C(used) and C(counted),
+    - C(candidates) is a list, best first, of C(host), C(capacity), C(used) and C(counted),
       as O(coldmove.libvirt.migration_record#module:candidates) takes it.
+    - C(weights) is the weight of each candidate by its name.
     - C(rejected) is a list of C(host) and C(reasons).
     - C(message) is empty, or the sentence that says why there is no candidate.
+    - C(error) is the same sentence if the request itself is wrong, because the named target is no compute node or the server is there already.
     - C(need) is what was asked for.
   type: dict
 """
@@ -86,12 +92,13 @@ def select_hosts(
     source_host: t.Any = "",
     target_host: t.Any = "",
     need: t.Any = None,
+    limit: t.Any = 10,
 ) -> dict[str, t.Any]:
     """Filter and weigh."""
     known = a_dict(nodes, "nodes")
     wanted = None if not need else t.cast("t.Any", {"vcpus": 0, "memory_mb": 0, "disk_bytes": 0, **a_dict(need, "need")})
     request = scheduler.request_for(t.cast("t.Any", a_dict(server, "server")), text_or_empty(source_host), text_or_empty(target_host), wanted)
-    selection = scheduler.select_hosts(request, known, t.cast("t.Any", dicts(migrations, "migrations")))
+    selection = scheduler.select_hosts(request, known, t.cast("t.Any", dicts(migrations, "migrations")), int(limit))
     return {**selection, "need": request.need}
 
 

@@ -30,6 +30,8 @@ GIB = 1024**3
 #: A local disk is one whose bytes lie in the node's own storage.
 LOCAL_DISK_TYPES = ("file", "block", "volume")
 
+Resource = t.Literal["vcpus", "memory_mb", "disk_bytes"]
+
 _NO_CLAIM: t.Mapping[str, t.Any] = {"id": 0, "server_uuid": "", "server_name": "", "source_host": "", "dest_host": "", "need": None, "source_need": None}
 
 
@@ -106,6 +108,7 @@ class Room:
         }
 
     def _refresh(self) -> None:
+        self._accounts: dict[str, str] = {}
         self.vcpus = self.capacity["vcpus"] - self.used["vcpus"] - self.held["vcpus"]
         self.memory_mb = self.capacity["memory_mb"] - self.used["memory_mb"] - self.held["memory_mb"]
         self.disk_bytes = self.capacity["disk_bytes"] - self.used["disk_bytes"] - self.held["disk_bytes"]
@@ -127,15 +130,18 @@ class Room:
             reasons.append(self._short("disk_bytes", "GiB of disk", need["disk_bytes"], self.disk_bytes, GIB))
         return reasons
 
-    def _short(self, name: t.Literal["vcpus", "memory_mb", "disk_bytes"], unit: str, need: int, free: int, scale: int) -> str:
-        capacity, used, held = (_figure(amount[name] / scale) for amount in (self.capacity, self.used, self.held))
-        holders = f": {', '.join(self.holders)}" if self.held[name] and self.holders else ""
-        return (
-            f"{_figure(need / scale)} {unit} needed, {_figure(max(0, free) / scale)} free "
-            f"(capacity {capacity}, domains {used}, unfinished migrations {held}{holders})"
-        )
+    def _short(self, name: Resource, unit: str, need: int, free: int, scale: int) -> str:
+        return f"{_figure(need, scale)} {unit} needed, {_figure(max(0, free), scale)} free ({self._account(name, scale)})"
+
+    def _account(self, name: Resource, scale: int) -> str:
+        """Where the room went. The same for every server that asks, so written once."""
+        if name not in self._accounts:
+            capacity, used, held = (_figure(amount[name], scale) for amount in (self.capacity, self.used, self.held))
+            holders = f": {', '.join(self.holders)}" if self.held[name] and self.holders else ""
+            self._accounts[name] = f"capacity {capacity}, domains {used}, unfinished migrations {held}{holders}"
+        return self._accounts[name]
 
 
-def _figure(value: float) -> str:
+def _figure(value: int, scale: int) -> str:
     """Whole numbers as they are, others with one decimal."""
-    return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
+    return str(value // scale) if value % scale == 0 else f"{value / scale:.1f}"

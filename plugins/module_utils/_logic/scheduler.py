@@ -15,8 +15,10 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, text
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, Domain, Migration, Node, NodeFacts, Nodes, Rejection, Server
+
+#: One sentence for people has room for so many hosts; the table has them all.
+HOSTS_IN_MESSAGE = 20
 
 
 class Make(t.NamedTuple):
@@ -43,18 +45,22 @@ class Candidate(t.TypedDict):
     """A node that passed, in the shape that the record store's claim takes."""
 
     host: str
-    weight: float
     capacity: Amount
     used: Amount
     counted: list[str]
 
 
 class Selection(t.TypedDict):
-    """``message`` is empty if there is a candidate, else the sentence that says why there is none."""
+    """``message`` is empty if there is a candidate, else the sentence that says why there is none.
+
+    ``error`` is the same sentence if the request itself is wrong (a target that does not exist, or where the server is already).
+    """
 
     candidates: list[Candidate]
+    weights: dict[str, float]
     rejected: list[Rejection]
     message: str
+    error: str
 
 
 def make_of(server: Server) -> Make:
@@ -219,9 +225,9 @@ def weights(hosts: t.Sequence[Host]) -> list[float]:
 # --- selection -----------------------------------------------------------------------------------------------------------
 
 
-def select_hosts(request: Request, nodes: Nodes, migrations: t.Iterable[Migration] = ()) -> Selection:
-    """The candidates for one server, best first, and every other node with all of its reasons."""
-    return Scheduler(nodes, migrations).select(request)
+def select_hosts(request: Request, nodes: Nodes, migrations: t.Iterable[Migration] = (), limit: int | None = None) -> Selection:
+    """The candidates for one server, best first (at most ``limit``), and every node that is refused with all of its reasons."""
+    return Scheduler(nodes, migrations).select(request, limit)
 
 
 def select_many(requests: t.Iterable[Request], nodes: Nodes, migrations: t.Iterable[Migration] = (), limit: int | None = None) -> list[Selection]:
@@ -264,14 +270,18 @@ class Scheduler:
 
     def select(self, request: Request, limit: int | None = None) -> Selection:
         """Filter and weigh all nodes for one server."""
-        self._check_target(request)
+        error = self._target_error(request)
+        if error:
+            return {"candidates": [], "weights": {}, "rejected": [], "message": error, "error": error}
         passed, rejected = self._filter(request)
-        order = sorted(zip(weights(passed), passed), key=lambda pair: (-pair[0], pair[1].name)) if passed else []
-        candidates: list[Candidate] = [
-            {"host": host.name, "weight": round(weight, 6), "capacity": host.room.capacity, "used": host.room.used, "counted": host.room.counted}
-            for weight, host in order[:limit]
-        ]
-        return {"candidates": candidates, "rejected": rejected, "message": "" if candidates else no_valid_host(request, rejected)}
+        order = sorted(zip((-weight for weight in weights(passed)), passed), key=_by_weight_and_name)[:limit] if passed else []
+        return {
+            "candidates": [{"host": host.name, "capacity": host.room.capacity, "used": host.room.used, "counted": host.room.counted} for _, host in order],
+            "weights": {host.name: round(-weight, 6) for weight, host in order},
+            "rejected": rejected,
+            "message": "" if order else no_valid_host(request, rejected),
+            "error": "",
+        }
 
     def take(self, host: str, request: Request) -> None:
         """Count a server on the node that this plan chose for it."""
@@ -317,15 +327,17 @@ class Scheduler:
             hosts |= self._owners.get(identity, set())
         return hosts
 
-    def _check_target(self, request: Request) -> None:
+    def _target_error(self, request: Request) -> str:
         target = request.target_host
-        if not target or target in self.nodes:
-            return
-        similar = [host.name for host in self.hosts if host.facts.get("hostname") == target] or text.close_to(target, self.nodes)
-        hint = f" Did you mean {' or '.join(text.quoted(name) for name in similar)}?" if similar else ""
-        raise ColdmoveError(
-            f"unknown target_host {text.quoted(target)}: the compute nodes are {', '.join(self.by_name) or 'none'}.{hint} Nothing has been changed"
-        )
+        if not target:
+            return ""
+        if target not in self.nodes:
+            similar = [host.name for host in self.hosts if host.facts.get("hostname") == target] or text.close_to(target, self.nodes)
+            hint = f" Did you mean {' or '.join(text.quoted(name) for name in similar)}?" if similar else ""
+            return f"unknown target_host {text.quoted(target)}: the compute nodes are {', '.join(self.by_name) or 'none'}.{hint} Nothing has been changed"
+        if target == request.source_host:
+            return f"server {_name(request)} is already on target_host {target}. Nothing has been changed"
+        return ""
 
 
 def collisions(server: Server, domains: t.Iterable[Domain]) -> list[str]:
@@ -345,12 +357,22 @@ def collisions(server: Server, domains: t.Iterable[Domain]) -> list[str]:
 
 def no_valid_host(request: Request, rejected: t.Sequence[Rejection]) -> str:
     """The sentence for people: every host with its reasons; with a named target, that host's only."""
-    name = text.quoted(request.server.get("name", request.server.get("uuid", "")))
+    name = _name(request)
     if request.target_host:
         reasons = next((entry["reasons"] for entry in rejected if entry["host"] == request.target_host), [])
         return f"no valid host for server {name}: target_host {request.target_host} is refused: {'; '.join(reasons)}. The server has not been touched"
-    listed = ". ".join(f"{entry['host']}: {'; '.join(entry['reasons'])}" for entry in rejected)
+    listed = ". ".join(f"{entry['host']}: {'; '.join(entry['reasons'])}" for entry in rejected[:HOSTS_IN_MESSAGE])
+    if len(rejected) > HOSTS_IN_MESSAGE:
+        listed += f". And {len(rejected) - HOSTS_IN_MESSAGE} more hosts"
     return f"no valid host for server {name}. {listed or 'There are no compute nodes'}. The server has not been touched"
+
+
+def _by_weight_and_name(pair: tuple[float, Host]) -> tuple[float, str]:
+    return pair[0], pair[1].name
+
+
+def _name(request: Request) -> str:
+    return text.quoted(request.server.get("name", request.server.get("uuid", "")))
 
 
 def version(number: int | None) -> str:
