@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lab.errors import LabError
+from lab.guest_spec import MIB, DiskSpec, GuestSpec
 from lab.lab import Lab, labs
 
-__all__ = ["Lab", "LabError", "labs"]
+__all__ = ["MIB", "DiskSpec", "GuestSpec", "Lab", "LabError", "labs"]

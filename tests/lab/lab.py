@@ -10,11 +10,12 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from lab import holder, inventory, network, rootfs
+from lab import guest_image, holder, inventory, network, rootfs
 from lab.errors import LabError
+from lab.guests import Guests
 from lab.processes import Process, in_network, replace_text
 from lab.shell import ENVIRONMENT, PYTHON, run, wait_for
-from lab.state import INSTANCES_PATH, Mount, NodeState, Paths, State, exclusive, names
+from lab.state import GUEST_IMAGE_PATH, INSTANCES_PATH, Mount, NodeState, Paths, State, exclusive, names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,7 @@ class Lab:
         self.paths = Paths(name)
         self.wanted_nodes = nodes
         self.link_rate = link_rate
+        self.guests = Guests(self)
 
     def __enter__(self) -> Lab:
         """Bring it up."""
@@ -129,11 +131,12 @@ class Lab:
     def _plan(self) -> list[NodeState]:
         """The nodes to be made."""
         rate = network.check_rate(self.link_rate) if self.link_rate else None
+        image = Mount(str(guest_image.ensure()), GUEST_IMAGE_PATH, readonly=True)
         nodes = []
         for index in range(self.wanted_nodes + 1):
             ipv4, ipv6 = network.node_addresses(index)
             name, kind = (f"node{index}", "compute") if index else (RECORDS, "records")
-            mounts = [Mount(str(self.paths.images(name)), INSTANCES_PATH)] if index else []
+            mounts = [Mount(str(self.paths.images(name)), INSTANCES_PATH), image] if index else []
             nodes.append(NodeState(name, index, kind, ipv4, ipv6, secrets.token_hex(16), str(uuid.uuid4()), rate=rate, mounts=mounts))
         return [*nodes[1:], nodes[0]]
 
@@ -270,6 +273,15 @@ class Lab:
         """Command prefix of ssh to root on a node."""
         options = inventory.ssh_options(self.paths, self.holder.pid)
         return ["ssh", *options, "-i", str(self.paths.key), f"root@{self.paths.load().node(node).ipv4}"]
+
+    def pid_namespaces(self) -> dict[str, str]:
+        """PID namespace (`pid:[…]`) to node, for all nodes that have power."""
+        found = {}
+        for node in self.paths.load().nodes:
+            process = self._init_or_none(node)
+            if process:
+                found[os.readlink(f"/proc/{process.pid}/ns/pid")] = node
+        return found
 
     # ----- faults
 

@@ -63,6 +63,7 @@ class GuestState:
     mac: str
     ipv4: str
     ipv6: str
+    files: list[str] = field(default_factory=list)
 
 
 @dataclass
