@@ -11,13 +11,14 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 import typing as t
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.report import human_bytes, human_seconds
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.text import human_bytes, human_seconds
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import run_identity
 
 display = Display()
@@ -44,12 +45,17 @@ class ActionModule(ActionBase):
         self._node = self._task.delegate_to or self._vars.get("inventory_hostname", "?")
         self._reported = 0.0
         args = dict(self._task.args)
+        begun, began_at = time.monotonic(), datetime.datetime.now(datetime.UTC)
         if self._task.action.endswith("migration_record") and args.get("action") in ("open", "adopt"):
             args.setdefault("owner", run_identity())
         result = self._step(args, PATIENCE_SECONDS)
         while _running(result):
             self._report(result["job"]["progress"])
             result = self._step({**args, "attach": True}, max(PATIENCE_SECONDS, float(args.get("stall_timeout") or 0)))
+        ended = time.monotonic()
+        # For the record's phases and for the downtime: durations by a monotonic clock, the same one for all steps of a run.
+        result["took"] = {"started_at": began_at.isoformat(timespec="milliseconds"), "seconds": round(ended - begun, 3)}
+        result["ended_monotonic"] = ended
         return result
 
     def _step(self, args: Result, patience: float) -> Result:

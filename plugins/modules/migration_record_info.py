@@ -56,6 +56,10 @@ options:
     description: Only migrations that are still going on or wait for a confirm or a revert.
     type: bool
     default: false
+  latest:
+    description: Only the last migration of each server, and those that are active or left something to clean.
+    type: bool
+    default: false
   with_definition:
     description:
       - Also return RV(migrations[].domain_xml).
@@ -239,7 +243,7 @@ from ..module_utils._logic.transitions import STATUSES
 FILTERS = {
     **{name: {"type": "str", "default": ""} for name in ("uuid", "server", "host")},
     "status": {"type": "list", "elements": "str", "default": [], "choices": list(STATUSES)},
-    **{name: {"type": "bool", "default": False} for name in ("active", "with_definition", "with_events")},
+    **{name: {"type": "bool", "default": False} for name in ("active", "latest", "with_definition", "with_events")},
 }
 
 

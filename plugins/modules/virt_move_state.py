@@ -71,6 +71,9 @@ move:
     started:
       description: Whether this migration has started the server here.
       type: bool
+    written_bytes:
+      description: What the server has written to the move's disks since it was started here. None if it does not run here.
+      type: int
     files:
       description: Which of its names each file has, by file id.
       type: dict

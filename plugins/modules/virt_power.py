@@ -32,10 +32,14 @@ options:
     type: str
     required: true
   state:
-    description: The wanted power state.
+    description:
+      - The wanted power state.
+      - One of O(state) and O(autostart) is required.
     type: str
     choices: [running, shutoff]
-    required: true
+  autostart:
+    description: Whether libvirt starts the domain at boot. Left as it is if not given.
+    type: bool
   shutdown_timeout:
     description: Seconds that the guest is given to shut down by itself. With V(0) it is not asked.
     type: float
@@ -134,6 +138,9 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal imp
 
 def reach(host: libvirt_host.LibvirtHost, params: dict[str, t.Any], journal: Journal | None) -> dict[str, t.Any]:
     """Reach ``params['state']``; the module's result."""
+    if params["state"] is None:
+        state = host.state_of(host.domain(params["server"]))
+        return {"changed": False, "state_before": state, "state": state, "seconds": 0.0, "reached_at": None, "graceful": None}
     if params["state"] == "running":
         return power.start(host, params["server"], params["start_timeout"], params["settle_seconds"], journal if params["commit_point"] else None)
     how = power.Stop(params["shutdown_timeout"], params["shutdown_retry_interval"], params["method"], params["power_off"])
@@ -143,7 +150,9 @@ def reach(host: libvirt_host.LibvirtHost, params: dict[str, t.Any], journal: Jou
 def predict(host: libvirt_host.LibvirtHost, params: dict[str, t.Any]) -> dict[str, t.Any]:
     """The result in check mode."""
     before = host.state_of(host.domain(params["server"]))
-    return {"changed": before != params["state"], "state_before": before, "state": params["state"], "seconds": 0.0, "reached_at": None, "graceful": None}
+    state = params["state"] or before
+    changed = before != state or params["autostart"] not in (None, host.autostart(params["server"]))
+    return {"changed": changed, "state_before": before, "state": state, "seconds": 0.0, "reached_at": None, "graceful": None}
 
 
 def main() -> None:
@@ -153,7 +162,8 @@ def main() -> None:
             **libvirt_host.URI_ARGS,
             **MIGRATION_ARGS,
             "server": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["running", "shutoff"], "required": True},
+            "state": {"type": "str", "choices": ["running", "shutoff"]},
+            "autostart": {"type": "bool"},
             "shutdown_timeout": {"type": "float", "default": 60},
             "shutdown_retry_interval": {"type": "float", "default": 10},
             "method": {"type": "str", "choices": ["auto", "acpi", "agent"], "default": "auto"},
@@ -163,6 +173,7 @@ def main() -> None:
             "commit_point": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
+        required_one_of=[("state", "autostart")],
         required_by={"migration_uuid": "migration_epoch"},
     )
     if libvirt_host.LIBVIRT_IMPORT_ERROR:
@@ -173,6 +184,8 @@ def main() -> None:
         with step(module.params, module.check_mode) as journal, libvirt_host.connected(module.params["uri"]) as host:
             uuid, name = host.identity(host.domain(module.params["server"]))
             result = predict(host, module.params) if module.check_mode else reach(host, module.params, journal)
+            if module.params["autostart"] is not None and not module.check_mode:
+                result["changed"] |= host.set_autostart(uuid, module.params["autostart"])
         module.exit_json(uuid=uuid, name=name, **result)
     except ColdmoveError as exc:
         module.fail_json(msg=str(exc), **exc.result)

@@ -14,6 +14,8 @@ import socket
 import typing as t
 from pathlib import Path
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery
+
 
 def run_identity() -> dict[str, t.Any]:
     """The ``owner`` of a migration record: controller, boot_id, pid, pid_start, pid_ns, awx_job_id."""
@@ -62,3 +64,14 @@ def _link(path: str) -> str:
         return os.readlink(path)
     except OSError:
         return ""
+
+
+def liveness_of(record: t.Any, nodes_or_journals: t.Any, lease_seconds: float) -> t.Any:
+    """``recovery.run_liveness`` with the local process looked at. ``nodes_or_journals``: the nodes by name, or a list of journals."""
+    journals = nodes_or_journals
+    if isinstance(nodes_or_journals, dict):
+        journals = [journal for node in nodes_or_journals.values() for journal in (node.get("facts") or {}).get("journals", [])]
+    local: t.Any = run_identity()
+    pid = (record.get("owner") or {}).get("pid")
+    local["owner_start"] = process_start(pid) if isinstance(pid, int) else None
+    return recovery.run_liveness(record, journals, lease_seconds, local)

@@ -177,6 +177,7 @@ class Records:
         host: str = "",
         status: t.Collection[str] = (),
         active: bool = False,
+        latest: bool = False,
         with_definition: bool = False,
         with_events: bool = False,
     ) -> tuple[int, list[Row]]:
@@ -192,6 +193,10 @@ class Records:
         if status or active:
             wanted = set(status or transitions.STATUSES) & set(transitions.ACTIVE if active else transitions.STATUSES)
             conditions.append(MIGRATIONS.c.status.in_(sorted(wanted)))
+        if latest:
+            youngest = sa.select(sa.func.max(MIGRATIONS.c.id)).group_by(MIGRATIONS.c.server_uuid)
+            open_or_unclean = sa.or_(MIGRATIONS.c.status.in_(sorted(transitions.ACTIVE)), MIGRATIONS.c.pending_hosts != "[]")
+            conditions.append(sa.or_(MIGRATIONS.c.id.in_(youngest), open_or_unclean))
         with self.database.read() as connection:
             # First of all: a record that closes between two statements must be newer than as_of, never older.
             as_of = self._last_event(connection)

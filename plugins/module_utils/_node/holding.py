@@ -37,6 +37,9 @@ class Domains(t.Protocol):
     def set_autostart(self, server: str, wanted: bool) -> bool:
         """True if that changed something."""
 
+    def bytes_written(self, server: str, targets: t.Iterable[str]) -> dict[str, int]:
+        """Bytes that the running server has written to each disk since it was started."""
+
     def define(self, xml: str) -> None:
         """Define or redefine."""
 

@@ -30,10 +30,15 @@ def look(migration_uuid: str, domains: Domains, server_uuid: str, files: list[Mo
         "held": bool(journal.data.get("held")),
         "starting": bool(journal.data.get("starting")),
         "started": bool(journal.data.get("started")),
+        "written_bytes": sum(domains.bytes_written(server_uuid, _targets(files)).values()) if domain == "running" else None,
         "files": {file["id"]: _names_of(file) for file in files},
         "job": jobs[-1] if jobs else None,
         "exports": receiving.running_exports(journal),
     }
+
+
+def _targets(files: list[MoveFile]) -> list[str]:
+    return [file["id"] for file in files if file["kind"] == "disk"]
 
 
 def _names_of(file: MoveFile) -> str:

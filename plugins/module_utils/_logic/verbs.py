@@ -1,0 +1,174 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""What a verb may do with a server, by the records: begin, continue, act, do nothing, or refuse and say why."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.report import age_seconds
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE, needs_cleaning
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Migration, Node
+
+Migrations = t.Sequence[Migration]
+Nodes = t.Mapping[str, Node]
+Liveness = t.Callable[[Migration], recovery.Liveness]
+
+#: What confirm and revert set while they work, and when they are done.
+_ENDS = {"confirm": ("confirming", "confirmed"), "revert": ("reverting", "reverted")}
+
+
+class Next(t.TypedDict):
+    """``next``: plan (begin anew), adopt (continue a run that was killed), act, nothing, refuse."""
+
+    next: str
+    reason: str
+    migration: Migration | None
+
+
+def next_step(verb: str, migrations: Migrations, server_uuid: str, liveness: Liveness, target_host: str = "") -> Next:
+    """What ``verb`` (cold_migrate, confirm, revert) is to do about a server."""
+    latest = latest_of(migrations, server_uuid)
+    if verb == "cold_migrate":
+        return _move(latest, liveness, target_host)
+    if verb not in _ENDS:
+        raise ColdmoveError(f"no such verb: {verb}")
+    return _end(verb, latest, liveness)
+
+
+def latest_of(migrations: Migrations, server_uuid: str) -> Migration | None:
+    """The youngest record of a server; None if it was never moved."""
+    mine = [migration for migration in migrations if migration.get("server_uuid") == server_uuid]
+    return max(mine, key=lambda migration: int(migration.get("id") or 0)) if mine else None
+
+
+def _move(latest: Migration | None, liveness: Liveness, target_host: str) -> Next:
+    if latest is None or latest.get("status") not in ACTIVE:
+        return {"next": "plan", "reason": "", "migration": latest}
+    elsewhere = target_host not in ("", latest.get("dest_host"))
+    if latest.get("status") == "finished":
+        if elsewhere:
+            return _refuse(latest, f"it has moved to {latest.get('dest_host')} and waits for confirm or revert: do one of them first")
+        return {"next": "nothing", "reason": f"it has moved to {latest.get('dest_host')} already", "migration": latest}
+    if latest.get("status") not in recovery.IN_FLIGHT:
+        return _refuse(latest, "a confirm or a revert is not done")
+    refusal = _in_the_way(latest, liveness)
+    if refusal:
+        return refusal
+    if elsewhere and latest.get("status") not in recovery.BEFORE_HOLD:
+        return _refuse(latest, f"a run that was killed had begun to copy it to {latest.get('dest_host')}: recover first, or name no other target")
+    return {"next": "adopt", "reason": "", "migration": latest}
+
+
+def _end(verb: str, latest: Migration | None, liveness: Liveness) -> Next:
+    under_way, done = _ENDS[verb]
+    status = latest.get("status") if latest else None
+    if latest is None or status not in ("finished", under_way, done):
+        return _refuse(latest, f"there is no finished move to {verb}")
+    if status == done:
+        return {"next": "nothing", "reason": f"it is {done} already", "migration": latest}
+    refusal = _in_the_way(latest, liveness) if status == under_way else None
+    return refusal or {"next": "act", "reason": "", "migration": latest}
+
+
+def _in_the_way(latest: Migration, liveness: Liveness) -> Next | None:
+    """The refusal while another run may be at work."""
+    sign = liveness(latest)
+    if sign["state"] == "dead" or sign["mine"]:
+        return None
+    return _refuse(latest, f"another run is at work on it since {latest.get('created_at')}, started by {latest.get('started_by') or 'unknown'}: {sign['text']}")
+
+
+def _refuse(latest: Migration | None, why: str) -> Next:
+    if latest is None:
+        return {"next": "refuse", "reason": f"{why}, its server was never moved. Nothing was changed", "migration": None}
+    commands = " or ".join(recovery.legal_commands(latest))
+    hint = f". What can be run now: {commands}" if commands else ""
+    reason = f"{text.shown(latest.get('server_name'))}: migration {latest.get('id')} is {latest.get('status')}: {why}. Nothing was changed{hint}"
+    return {"next": "refuse", "reason": reason, "migration": latest}
+
+
+def recoverable(migrations: Migrations, nodes: Nodes, liveness: Liveness, wanted: t.Collection[str] = (), host: str = "") -> list[Next]:
+    """The migrations that recover has to look at, with ``next`` act, or refuse for those that another run is at work on.
+
+    ``wanted`` (names or UUIDs) and ``host`` narrow the choice; empty is all.
+    """
+    found: list[Next] = []
+    for migration in migrations:
+        if wanted and not {migration.get("server_uuid"), migration.get("server_name")} & set(wanted):
+            continue
+        if host and host not in (migration.get("source_host"), migration.get("dest_host")):
+            continue
+        if migration.get("status") == "finished":
+            if _is_gone(migration, nodes):
+                found.append({"next": "act", "reason": "", "migration": migration})
+        elif migration.get("status") in ACTIVE:
+            found.append(_in_the_way(migration, liveness) or {"next": "act", "reason": "", "migration": migration})
+        elif needs_cleaning(migration):
+            found.append({"next": "act", "reason": "", "migration": migration})
+    return found
+
+
+def _is_gone(migration: Migration, nodes: Nodes) -> bool:
+    """Both of its nodes answer, and no node has the server."""
+    ends = [nodes.get(str(migration.get(end))) for end in ("source_host", "dest_host")]
+    if not all(node and node.get("reachable") for node in ends):
+        return False
+    return not any(domain.get("uuid") == migration.get("server_uuid") for node in nodes.values() for domain in (node.get("facts") or {}).get("domains", []))
+
+
+class Sweep(t.TypedDict):
+    """``ready``: server UUIDs to confirm; ``left``: sentences about those that are old enough and not well."""
+
+    ready: list[str]
+    left: list[str]
+
+
+def confirmable(migrations: Migrations, nodes: Nodes, older_than: float, now: str) -> Sweep:
+    """What a sweep confirms: finished for at least ``older_than`` seconds, both nodes answer, and the server is on its dest in its old power state."""
+    sweep: Sweep = {"ready": [], "left": []}
+    for migration in migrations:
+        age = age_seconds(migration.get("updated_at"), now)
+        if migration.get("status") != "finished" or age is None or age < older_than:
+            continue
+        illness = _illness(migration, nodes)
+        if illness:
+            sweep["left"].append(f"{text.shown(migration.get('server_name'))} (migration {migration.get('id')}) is left alone: {illness}")
+        else:
+            sweep["ready"].append(str(migration.get("server_uuid")))
+    return sweep
+
+
+def _illness(migration: Migration, nodes: Nodes) -> str:
+    source, dest = str(migration.get("source_host")), str(migration.get("dest_host"))
+    for name in (source, dest):
+        if not (nodes.get(name) or {}).get("reachable"):
+            return f"{name} does not answer"
+    domains = (nodes[dest].get("facts") or {}).get("domains", [])
+    state = next((domain.get("state") for domain in domains if domain.get("uuid") == migration.get("server_uuid")), None)
+    if state is None:
+        return f"it is not defined on {dest}"
+    if state != migration.get("old_power_state"):
+        return f"it is {state} on {dest}, and was {migration.get('old_power_state')} before the move"
+    return ""
+
+
+def lost_nodes(migrations: Migrations, nodes: Nodes) -> list[str]:
+    """A warning for each open migration, or one with something left to clean, whose node is no longer in the inventory."""
+    warnings = []
+    for migration in migrations:
+        if migration.get("status") not in ACTIVE and not needs_cleaning(migration):
+            continue
+        lost = [str(name) for name in (migration.get("source_host"), migration.get("dest_host")) if name and name not in nodes]
+        if lost:
+            warnings.append(
+                f"migration {migration.get('id')} of {text.shown(migration.get('server_name'))} ({migration.get('status')}) needs "
+                f"{' and '.join(lost)}, which the inventory does not have any more: put it back until the migration is confirmed, reverted or recovered"
+            )
+    return warnings
