@@ -1,0 +1,351 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Contract of the libvirt adapter and of what stands on it, over libvirt's own test driver: real libvirt, no daemon, no guests."""
+
+from __future__ import annotations
+
+import collections.abc as c
+import subprocess
+import threading
+import time
+import typing as t
+import uuid
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError, Superseded
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import definition, dest_facts, journal, node_facts, paths, power, server_facts
+
+pytestmark = pytest.mark.skipif(libvirt_host.LIBVIRT_IMPORT_ERROR is not None, reason="python3-libvirt is not installed")
+
+URI = "test:///default"
+UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+Host = libvirt_host.LibvirtHost
+NAMES = ["plain", "with space", 'it\'s "quoted"', "ünïcödé 服务器", "<b>&amp;", "{{ x }}", "$(id)", "-rf", "a,b:c"]
+
+
+@pytest.fixture
+def host() -> c.Iterator[Host]:
+    with libvirt_host.connected(URI) as connection:
+        yield connection
+        for name in ("web", "other"):  # the test driver keeps its domains as long as one connection lives
+            domain = connection.find_name(name)
+            if domain is not None:
+                connection.power_off(domain)
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(paths, "STATE_DIR", tmp_path / "state")
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def xml(tmp_path: Path) -> str:
+    (tmp_path / "a.raw").write_bytes(b"\0" * 1024 * 1024)
+    return definition_of("web", str(tmp_path / "a.raw"))
+
+
+def definition_of(name: str, path: str, server_uuid: str = UUID, mac: str = "52:54:00:00:00:01") -> str:
+    root = domain_xml.parse(
+        f"<domain type='test'><name>x</name><uuid>{server_uuid}</uuid><memory unit='MiB'>256</memory><vcpu>1</vcpu>"
+        "<os><type arch='i686'>hvm</type></os><devices><disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/x'/><target dev='vda' bus='virtio'/></disk>"
+        f"<interface type='network'><mac address='{mac}'/><source network='default'/></interface></devices></domain>"
+    )
+    root.find("name").text = name
+    return domain_xml.edit(domain_xml.to_string(root), disks={"vda": path})
+
+
+def wanted(xml: str, **more: t.Any) -> dict[str, t.Any]:
+    nothing = {"uuid": None, "name": None, "disks": {}, "networks": {}, "nvram": None, "flavor": None, "autostart": None}
+    return {**nothing, "xml": xml, "keep_nvram": True, "keep_tpm": True, **more}
+
+
+# --- the connection
+
+
+def test_no_libvirt_at_that_address_is_one_clear_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ColdmoveError, match="cannot connect to libvirt at qemu.*virsh -c"), libvirt_host.connected("qemu+unix:///system?socket=/nonexistent"):
+        pass
+    assert capfd.readouterr() == ("", "")  # libvirt would print it itself
+
+
+def test_a_server_is_found_by_uuid_and_by_name(host: Host, xml: str) -> None:
+    host.define(xml)
+    for server in (UUID, UUID.upper(), UUID.replace("-", ""), "web"):
+        assert host.identity(host.domain(server)) == (UUID, "web")
+    for server in (str(uuid.uuid4()), "nobody", ""):
+        assert host.find(server) is None
+        assert host.state(server) is None
+        with pytest.raises(libvirt_host.NoSuchServer, match="virsh list"):
+            host.domain(server)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_of_a_server(host: Host, tmp_path: Path, name: str) -> None:
+    disk = tmp_path / name.replace("/", "_")
+    disk.write_bytes(b"\0" * 512)
+    server = str(uuid.uuid4())
+    result = definition.present(host, wanted(definition_of(name, str(disk), server)))
+    assert (result["changed"], result["name"], result["uuid"]) == (True, name, server)
+    assert not definition.present(host, wanted(result["xml"]))["changed"]
+    facts = server_facts.collect(host, name)
+    assert (facts["uuid"], facts["name"], facts["blockers"]) == (server, name, [])
+    assert facts["disks"][0]["path"] == str(disk)
+    assert power.start(host, name, 5, 0, None)["state"] == "running"
+    assert power.stop(host, name, power.Stop(5, 1, "auto", True))["state"] == "shutoff"
+    assert definition.absent(host, {**wanted(""), "name": name})["changed"]
+
+
+# --- definition
+
+
+def test_a_second_definition_changes_nothing(host: Host, xml: str) -> None:
+    first = definition.present(host, wanted(xml, autostart=True))
+    again = definition.present(host, wanted(xml, autostart=True))
+    from_libvirt = definition.present(host, wanted(first["xml"]))
+    assert [result["changed"] for result in (first, again, from_libvirt)] == [True, False, False]
+    assert again["diff"]["before"] == again["diff"]["after"]
+    assert host.autostart("web") is True
+
+
+def test_check_mode_says_the_same_and_does_nothing(host: Host, xml: str) -> None:
+    assert definition.present(host, wanted(xml), check_mode=True)["changed"]
+    assert host.find("web") is None
+    definition.present(host, wanted(xml))
+    assert not definition.present(host, wanted(xml), check_mode=True)["changed"]
+    bigger = wanted(xml, flavor={"vcpus": 2, "memory_mb": 512}, autostart=True)
+    predicted = definition.present(host, bigger, check_mode=True)
+    assert predicted["changed"]
+    assert host.brief(host.domain("web"))["vcpus"] == 1  # type: ignore[index]
+    done = definition.present(host, bigger)
+    assert done["changed"]
+    assert domain_xml.describe(done["xml"])["memory_mb"] == 512
+    assert not definition.present(host, bigger)["changed"]
+    assert definition.absent(host, wanted("", uuid=UUID), check_mode=True)["changed"]
+    assert host.find(UUID) is not None
+
+
+def test_another_server_of_that_name_or_uuid_is_never_overwritten(host: Host, xml: str) -> None:
+    host.define(xml)
+    before = host.xml("web")
+    with pytest.raises(ColdmoveError, match=f"name web belongs to another server here, {UUID}"):
+        definition.present(host, wanted(xml.replace(UUID, str(uuid.uuid4()))))
+    with pytest.raises(ColdmoveError, match="belongs to another server here, web"):
+        definition.present(host, wanted(xml.replace("<name>web", "<name>other")))
+    with pytest.raises(ColdmoveError, match="not other"):
+        definition.present(host, wanted(xml, name="other"))
+    with pytest.raises(ColdmoveError, match="is called web here"):
+        definition.absent(host, wanted("", uuid=UUID, name="other"))
+    assert host.xml("web") == before
+
+
+def test_a_running_domain_is_not_undefined(host: Host, xml: str) -> None:
+    host.define(xml)
+    power.start(host, "web", 5, 0, None)
+    for undefine in (lambda: host.undefine("web"), lambda: definition.absent(host, wanted("", name="web"), check_mode=True)):
+        with pytest.raises(ColdmoveError, match="is running: only a server that is off"):
+            undefine()
+    assert host.state("web") == "running"
+
+
+def test_undefining_what_is_not_there_changes_nothing(host: Host) -> None:
+    assert not definition.absent(host, wanted("", uuid=UUID))["changed"]
+
+
+def test_a_managed_save_image_and_snapshots_are_never_dropped(host: Host, xml: str) -> None:
+    host.define(xml)
+    domain = host.domain("web")
+    domain.snapshotCreateXML("<domainsnapshot><name>before</name></domainsnapshot>")
+    with pytest.raises(ColdmoveError, match="has a snapshot"):
+        host.undefine("web")
+    assert "has snapshots: before" in server_facts.collect(host, "web")["blockers"][0]
+    domain.snapshotLookupByName("before").delete()
+    host.start(domain)
+    domain.managedSave()
+    with pytest.raises(ColdmoveError, match="has a managed-save"):
+        host.undefine("web")
+    facts = server_facts.collect(host, "web")
+    assert facts["managed_save"]
+    assert [reason for reason in facts["blockers"] if "managed-save image" in reason]
+    domain.managedSaveRemove()
+    host.undefine("web")
+    assert host.state("web") is None
+
+
+# --- facts
+
+
+def test_facts_of_a_server(host: Host, xml: str, tmp_path: Path) -> None:
+    host.define(xml)
+    facts = server_facts.collect(host, "web")
+    assert (facts["state"], facts["persistent"], facts["autostart"], facts["vcpus"], facts["memory_mb"]) == ("shutoff", True, False, 1, 256)
+    assert facts["nics"] == [{"mac": "52:54:00:00:00:01", "type": "network", "source": "default"}]
+    (disk,) = facts["disks"]
+    assert (disk["path"], disk["format"], disk["virtual_bytes"], disk["size_bytes"], disk["role"]) == (str(tmp_path / "a.raw"), "raw", 1 << 20, 1 << 20, "root")
+    assert facts["blockers"] == []
+
+
+def test_a_missing_disk_and_a_shared_disk_are_blockers(host: Host, xml: str, tmp_path: Path) -> None:
+    host.define(xml)
+    (tmp_path / "link.raw").symlink_to(tmp_path / "a.raw")
+    host.define(definition_of("other", str(tmp_path / "link.raw"), str(uuid.uuid4()), "52:54:00:00:00:02"))
+    assert server_facts.collect(host, "web")["blockers"] == [f"disk vda ({tmp_path / 'a.raw'}) is also used by the domain other"]
+    host.undefine("other")
+    (tmp_path / "a.raw").unlink()
+    assert server_facts.collect(host, "web")["blockers"] == [f"disk vda: {tmp_path / 'a.raw'}: No such file or directory"]
+
+
+def test_a_backing_chain_is_a_blocker_with_a_way_out(host: Host, tmp_path: Path) -> None:
+    for arguments in (["-f", "raw", tmp_path / "base", "1M"], ["-f", "qcow2", "-F", "raw", "-b", tmp_path / "base", tmp_path / "top"]):
+        subprocess.run(["qemu-img", "create", "-q", *arguments], check=True, timeout=60)
+    host.define(definition_of("web", str(tmp_path / "top")).replace('type="raw"', 'type="qcow2"'))
+    facts = server_facts.collect(host, "web")
+    assert facts["disks"][0]["chain"] == [{"path": str(tmp_path / "base"), "format": "raw"}]
+    assert ["virsh blockpull" in reason for reason in facts["blockers"]] == [True]
+
+
+def test_a_paused_server_is_a_blocker_that_says_what_to_do(host: Host, xml: str) -> None:
+    host.define(xml)
+    host.start(host.domain("web"))
+    host.domain("web").suspend()
+    facts = server_facts.collect(host, "web")
+    assert facts["state"] == "paused"
+    assert "next: virsh resume web" in facts["blockers"][0]
+
+
+def test_facts_of_a_node(host: Host, xml: str, tmp_path: Path, state_dir: Path) -> None:
+    host.define(xml)
+    node = node_facts.collect(host, "node1", str(tmp_path / "not" / "yet"))
+    (mine,) = [domain for domain in node["domains"] if domain["name"] == "web"]
+    assert mine == {
+        "uuid": UUID, "name": "web", "state": "shutoff", "autostart": False, "vcpus": 1, "memory_mb": 256,
+        "disk_bytes": 1 << 20, "macs": ["52:54:00:00:00:01"], "disk_paths": [str(tmp_path / "a.raw")],
+    }  # fmt: skip
+    assert node["networks"] == ["default"]
+    assert [pool["name"] for pool in node["pools"]] == ["default-pool"]
+    assert 0 < node["instances_fs"]["free_bytes"] <= node["instances_fs"]["total_bytes"]
+    assert node["prepared"] is (node["not_prepared"] == [])
+    assert node["journals"] == []
+    assert not state_dir.exists()  # looking leaves no trace
+
+
+def test_a_domain_that_vanishes_while_we_look_is_left_out(host: Host, xml: str) -> None:
+    host.define(xml)
+    domain = host.domain("web")
+    host.undefine("web")
+    assert host.brief(domain) is None
+    assert host.state_of(domain) == "absent"
+
+
+def test_what_dest_says(host: Host, xml: str, tmp_path: Path) -> None:
+    host.define(xml)
+    file = {"dest_path": str(tmp_path / "a.raw"), "temp_path": str(tmp_path / "b.raw")}
+    coming = definition_of("web", str(tmp_path / "a.raw"), str(uuid.uuid4())).replace('network="default"', 'network="gone"')
+    dest = dest_facts.collect(host, coming, [file], [str(tmp_path / "no-iso")], [str(tmp_path), str(tmp_path / "no-folder")])
+    assert dest["leftovers"] == [file["dest_path"]]
+    assert dest["missing"] == [str(tmp_path / "no-iso"), str(tmp_path / "no-folder")]
+    assert dest["unmet"] == ["network gone is not active (next: virsh net-start gone)"]
+    assert [reason.split()[0] for reason in dest["collisions"]] == ["name", "MAC", "path"]
+    assert set(dest["free_bytes"]) == set(dest["same_filesystem"]) == {str(tmp_path), str(tmp_path / "no-folder")}
+    assert len(set(dest["same_filesystem"].values())) == 1
+
+
+# --- power
+
+
+def test_power_both_ways_and_again(host: Host, xml: str) -> None:
+    host.define(xml)
+    how = power.Stop(5, 1, "auto", True)
+    results = [power.start(host, UUID, 5, 0.1, None), power.start(host, UUID, 5, 0.1, None), power.stop(host, UUID, how), power.stop(host, UUID, how)]
+    assert [result["changed"] for result in results] == [True, False, True, False]
+    assert [result["state"] for result in results] == ["running", "running", "shutoff", "shutoff"]
+    assert [result["graceful"] for result in results] == [None, None, True, None]
+
+
+class Stubborn(Host):
+    """A guest that ignores every request to shut down, until told otherwise."""
+
+    requests: t.ClassVar[list[float]] = []
+    hang = 0.0
+
+    def request_shutdown(self, domain: t.Any, method: libvirt_host.Method) -> str | None:
+        self.requests.append(time.monotonic())
+        time.sleep(self.hang)
+        return None
+
+
+@pytest.fixture
+def stubborn(host: Host, xml: str, monkeypatch: pytest.MonkeyPatch) -> Stubborn:
+    host.define(xml)
+    host.start(host.domain("web"))
+    guest = Stubborn(host.connection)
+    monkeypatch.setattr(Stubborn, "requests", [])
+    return guest
+
+
+def test_a_deaf_guest_is_asked_again_and_then_powered_off(stubborn: Stubborn) -> None:
+    result = power.stop(stubborn, "web", power.Stop(1.0, 0.3, "acpi", True))
+    assert (result["graceful"], result["method"], result["state"]) == (False, "power_off", "shutoff")
+    assert len(stubborn.requests) == 4
+    assert 1.0 <= result["seconds"] < 1.5
+
+
+def test_a_deaf_guest_runs_on_if_it_may_not_be_powered_off(stubborn: Stubborn) -> None:
+    with pytest.raises(ColdmoveError, match="still runs"):
+        power.stop(stubborn, "web", power.Stop(0.3, 0.1, "acpi", False))
+    assert stubborn.state("web") == "running"
+
+
+def test_no_time_means_off_at_once(stubborn: Stubborn) -> None:
+    assert power.stop(stubborn, "web", power.Stop(0, 10, "auto", True))["seconds"] < 0.5
+    assert stubborn.requests == []
+
+
+def test_off_is_noticed_at_once_even_while_a_request_hangs(stubborn: Stubborn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stubborn, "hang", 3.0)
+    timer = threading.Timer(0.5, lambda: stubborn.domain("web").destroy())
+    timer.start()
+    result = power.stop(stubborn, "web", power.Stop(10, 10, "agent", True))
+    assert (result["graceful"], result["method"]) == (True, "agent")
+    assert 0.5 <= result["seconds"] < 0.8
+    timer.join()
+
+
+def test_a_guest_that_dies_while_it_settles_was_not_started(host: Host, xml: str, state_dir: Path) -> None:
+    host.define(xml)
+    timer = threading.Timer(0.2, lambda: host.domain("web").destroy())
+    timer.start()
+    params = {"migration_uuid": str(uuid.uuid4()), "migration_epoch": 1}
+    with journal.step(params) as book, pytest.raises(ColdmoveError, match="did not keep running: it is shutoff"):
+        power.start(host, "web", 5, 1, book)
+    timer.join()
+    kept = journal.Journal(params["migration_uuid"]).data
+    assert (kept.get("starting"), kept.get("started")) == (True, None)
+    assert state_dir.exists()
+
+
+def test_a_start_for_a_migration_is_in_the_journal(host: Host, xml: str, state_dir: Path) -> None:
+    host.define(xml)
+    params = {"migration_uuid": str(uuid.uuid4()), "migration_epoch": 2}
+    with journal.step(params) as book:
+        power.start(host, "web", 5, 0, book)
+    assert journal.Journal(params["migration_uuid"]).data["started"] is True
+    with pytest.raises(Superseded), journal.step({**params, "migration_epoch": 1}):
+        pass
+    assert state_dir.exists()
+
+
+def test_a_paused_server_is_not_started_and_can_be_powered_off(host: Host, xml: str) -> None:
+    host.define(xml)
+    host.start(host.domain("web"))
+    host.domain("web").suspend()
+    with pytest.raises(ColdmoveError, match="is paused"):
+        power.start(host, "web", 5, 0, None)
+    result = power.stop(host, "web", power.Stop(60, 10, "auto", True))
+    assert (result["graceful"], result["state"]) == (False, "shutoff")
+    assert result["seconds"] < 1  # a guest that does not execute is not waited for
