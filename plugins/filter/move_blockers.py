@@ -12,7 +12,7 @@ version_added: 0.1.0
 author: coldmove contributors (@coldmove)
 description:
   - Runs every pre-check of both ends while the guest is still running, and lists all reasons at once. An empty list means that the move may go on.
-positional: _input, source, dest, dest_answers, plan, migrations
+positional: _input, source, dest, dest_answers, files, migrations
 options:
   _input:
     description: The server as M(coldmove.libvirt.virt_domain_info) returns it.
@@ -30,9 +30,10 @@ options:
     description: C(dest) as M(coldmove.libvirt.virt_dest_info) returns it.
     type: dict
     required: true
-  plan:
-    description: The plan as P(coldmove.libvirt.plan_files#filter) returns it.
-    type: dict
+  files:
+    description: C(files) of what P(coldmove.libvirt.plan_files#filter) returns.
+    type: list
+    elements: dict
     required: true
   migrations:
     description: Migrations as M(coldmove.libvirt.migration_record_info) returns them.
@@ -57,7 +58,7 @@ EXAMPLES = r"""
   ansible.builtin.set_fact:
     coldmove_blockers: >-
       {{ coldmove_server | coldmove.libvirt.move_blockers(
-           coldmove_nodes['node1'], coldmove_nodes['node2'], coldmove_dest.dest, coldmove_plan, coldmove_migrations,
+           coldmove_nodes['node1'], coldmove_nodes['node2'], coldmove_dest.dest, coldmove_plan.files, coldmove_migrations,
            own_migration=migration.uuid, channel_error=coldmove_channel.msg | default('')) }}
 """
 
@@ -79,7 +80,7 @@ def move_blockers(
     source: t.Any,
     dest: t.Any,
     dest_answers: t.Any,
-    plan: t.Any,
+    files: t.Any,
     migrations: t.Any = None,
     *,
     own_migration: t.Any = "",
@@ -90,11 +91,12 @@ def move_blockers(
     options: t.Any = {"own_migration": text_or_empty(own_migration), "channel_error": text_or_empty(channel_error)}
     if need:
         options["need"] = {"vcpus": 0, "memory_mb": 0, "disk_bytes": 0, **a_dict(need, "need")}
-    inputs: list[t.Any] = [
-        a_dict(value, name) for value, name in ((server, "server"), (source, "source"), (dest, "dest"), (dest_answers, "dest_answers"), (plan, "plan"))
-    ]
+    facts: t.Any = a_dict(server, "server")
+    ends: list[t.Any] = [a_dict(source, "source"), a_dict(dest, "dest")]
+    answers: t.Any = a_dict(dest_answers, "dest_answers")
+    planned: t.Any = dicts(files, "files")
     found: t.Any = dicts(migrations, "migrations")
-    return prechecks.move_blockers(*inputs, migrations=found, options=options)
+    return prechecks.move_blockers(facts, ends[0], ends[1], answers, planned, migrations=found, options=options)
 
 
 class FilterModule:

@@ -52,7 +52,7 @@ _value:
   description:
     - C(files) is the list of move files, with C(id), C(kind), C(format), C(copy), C(source_path), C(held_path), C(dest_path), C(temp_path),
       C(size_bytes), C(virtual_bytes) and C(allocated_bytes).
-    - C(requires) is a list of paths that do not cross and that the dest must have (media, firmware).
+    - C(directories) is a list of the directories outside O(dest_instances_path) that the dest must have, for M(coldmove.libvirt.virt_dest_info).
     - C(errors) is a list of reasons for which the server cannot be moved. P(coldmove.libvirt.move_blockers#filter) reports them with all others.
     - C(bytes_total) is what will cross, C(estimated_seconds) how long that may take.
   type: dict

@@ -20,20 +20,19 @@ options:
     type: dict
     required: true
   journals:
-    description: C(journals) of the facts of its nodes, in one list.
-    type: list
-    elements: dict
+    description: The nodes as P(coldmove.libvirt.nodes#filter) returns them, or a list of their C(journals).
+    type: raw
     default: []
   lease_seconds:
     description: Without a sign of life for so long, a run counts as dead.
     type: float
-    default: 120
+    default: 60
 """
 
 EXAMPLES = r"""
 - name: Is another run at work on it?
   ansible.builtin.set_fact:
-    coldmove_liveness: "{{ migration | coldmove.libvirt.run_liveness(coldmove_nodes['node1'].facts.journals, lease_seconds=120) }}"
+    coldmove_liveness: "{{ migration | coldmove.libvirt.run_liveness(coldmove_nodes, lease_seconds=60) }}"
 """
 
 RETURN = r"""
@@ -46,25 +45,22 @@ _value:
 """
 
 import typing as t
+from collections.abc import Mapping
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import process_start, run_identity
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import liveness_of
 
 
-def run_liveness(record: t.Any, journals: t.Any = None, lease_seconds: t.Any = 120) -> t.Any:
+def run_liveness(record: t.Any, journals: t.Any = None, lease_seconds: t.Any = 60) -> t.Any:
     """Look at the process, or at the signs of life."""
     migration = t.cast("t.Any", a_dict(record, "the migration"))
     try:
         lease = float(lease_seconds)
     except (TypeError, ValueError):
         raise AnsibleFilterError(f"lease_seconds must be a number, not {lease_seconds!r}") from None
-    local: t.Any = run_identity()
-    pid = (migration.get("owner") or {}).get("pid")
-    local["owner_start"] = process_start(pid) if isinstance(pid, int) else None
-    return recovery.run_liveness(migration, t.cast("t.Any", dicts(journals, "journals")), lease, local)
+    return liveness_of(migration, a_dict(journals, "nodes") if isinstance(journals, Mapping) else dicts(journals, "journals"), lease)
 
 
 class FilterModule:

@@ -16,7 +16,7 @@ import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import claims
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, Migration, Node, Server
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, Disk, Migration, Node, Server
 
 #: Nova's defaults: initial_cpu_allocation_ratio, initial_ram_allocation_ratio, initial_disk_allocation_ratio, reserved_host_memory_mb.
 DEFAULT_CPU_RATIO = 4.0
@@ -27,25 +27,22 @@ DEFAULT_RESERVED_DISK_GB = 0.0
 
 GIB = 1024**3
 
-#: A local disk is one whose bytes lie in the node's own storage.
-LOCAL_DISK_TYPES = ("file", "block", "volume")
-
 Resource = t.Literal["vcpus", "memory_mb", "disk_bytes"]
 
 _NO_CLAIM: t.Mapping[str, t.Any] = {"id": 0, "server_uuid": "", "server_name": "", "source_host": "", "dest_host": "", "need": None, "source_need": None}
 
 
-def local_disks(server: Server) -> list[t.Any]:
-    """The disks whose bytes lie on the node: no media drives, nothing that comes over the network."""
-    return [disk for disk in server.get("disks", []) if disk.get("device", "disk") in ("disk", "lun") and disk.get("type") in LOCAL_DISK_TYPES]
+def moves(disk: Disk) -> bool:
+    """Whether a disk's file goes with the server, as the domain facts say; media, and what comes over the network, do not."""
+    return bool(disk.get("moves", disk.get("device", "disk") == "disk" and disk.get("type") in ("file", "volume")))
 
 
 def need_of(server: Server) -> Amount:
-    """What a server needs on its next node: its vCPUs, its memory, and the virtual size of its local disks."""
+    """What a server needs on its next node: its vCPUs, its memory, and the virtual size of the disks that move with it."""
     return {
         "vcpus": int(server.get("vcpus") or 0),
         "memory_mb": int(server.get("memory_mb") or 0),
-        "disk_bytes": sum(int(disk.get("virtual_bytes") or 0) for disk in local_disks(server)),
+        "disk_bytes": sum(int(disk.get("virtual_bytes") or 0) for disk in server.get("disks", []) if moves(disk)),
     }
 
 

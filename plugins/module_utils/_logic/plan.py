@@ -15,6 +15,7 @@ import posixpath
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.capacity import moves
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Disk, MoveFile, Server
 
 #: Formats that are copied; anything else is refused rather than treated as raw.
@@ -29,10 +30,10 @@ OVERHEAD_SECONDS = 5.0
 
 
 class Plan(t.TypedDict):
-    """``requires``: files that the definition refers to and that do not cross: dest must have them under the same path."""
+    """``directories``: those outside instances_path, where nothing is created: dest must have them."""
 
     files: list[MoveFile]
-    requires: list[str]
+    directories: list[str]
     errors: list[str]
     bytes_total: int
     estimated_seconds: float
@@ -40,29 +41,32 @@ class Plan(t.TypedDict):
 
 def plan_files(server: Server, source_instances_path: str, dest_instances_path: str, migration_uuid: str, bytes_per_second: float = BYTES_PER_SECOND) -> Plan:
     """The move files of ``server``. With any ``errors`` it cannot be moved; they are reasons for people."""
-    files: list[MoveFile] = []
-    errors: list[str] = []
-    for disk in server.get("disks", []):
-        if not crosses(disk):
-            continue
-        refusals = _disk_refusals(disk)
-        errors += refusals
-        if not refusals:
-            files.append(_disk_file(disk, source_instances_path, dest_instances_path, migration_uuid))
+    disks = [disk for disk in server.get("disks", []) if moves(disk) and not _disk_refusals(disk)]
+    files = [_disk_file(disk, source_instances_path, dest_instances_path, migration_uuid) for disk in disks]
     nvram = _nvram_file(server, migration_uuid)
     if nvram:
         files.append(nvram)
+    total = sum(file["allocated_bytes"] for file in files if file["copy"])
+    return {
+        "files": files,
+        "directories": _directories(files, dest_instances_path),
+        "errors": refusals(server, files),
+        "bytes_total": total,
+        "estimated_seconds": round(OVERHEAD_SECONDS + total / max(1.0, bytes_per_second), 1),
+    }
+
+
+def refusals(server: Server, files: t.Sequence[MoveFile]) -> list[str]:
+    """Why ``server`` cannot be moved with these files: every disk must be among them, under a name of its own."""
+    planned = {file["id"] for file in files}
+    errors: list[str] = []
+    for disk in server.get("disks", []):
+        # What the domain facts refuse already is not said twice.
+        if moves(disk) and disk.get("target") not in planned and not _is_blocked(server, disk):
+            errors += _disk_refusals(disk) or [f"disk {text.shown(disk.get('target'))} is not among the files of this move"]
     for file in files:
         errors += _name_refusals(file)
-    errors += _twice(files, "source_path", "are the same file on the source") + _twice(files, "dest_path", "would become the same file on the dest")
-    total = sum(file["allocated_bytes"] for file in files if file["copy"])
-    seconds = round(OVERHEAD_SECONDS + total / max(1.0, bytes_per_second), 1)
-    return {"files": files, "requires": _requires(server), "errors": errors, "bytes_total": total, "estimated_seconds": seconds}
-
-
-def crosses(disk: Disk) -> bool:
-    """Whether a disk is a file that moves with the server: no CD-ROM or floppy media, nothing that comes over the network."""
-    return disk.get("device", "disk") in ("disk", "lun") and disk.get("type") in ("file", "block", "volume")
+    return errors + _twice(files, "source_path", "are the same file on the source") + _twice(files, "dest_path", "would become the same file on the dest")
 
 
 def mapped_path(path: str, source_instances_path: str, dest_instances_path: str) -> str:
@@ -94,6 +98,10 @@ def _disk_refusals(disk: Disk) -> list[str]:
     if disk.get("size_bytes") is None or disk.get("virtual_bytes") is None:
         reasons.append(f"{name}: its file {text.shown(path)} could not be read on the source")
     return reasons
+
+
+def _is_blocked(server: Server, disk: Disk) -> bool:
+    return any(blocker.startswith(f"disk {disk.get('target')} ") or blocker.startswith(f"disk {disk.get('target')}:") for blocker in server.get("blockers", []))
 
 
 def _disk_file(disk: Disk, source_instances_path: str, dest_instances_path: str, migration_uuid: str) -> MoveFile:
@@ -157,12 +165,6 @@ def _twice(files: t.Sequence[MoveFile], key: t.Literal["source_path", "dest_path
     return [f"{' and '.join(ids)} {what}: {text.shown(path)}" for path, ids in by_path.items() if len(ids) > 1]
 
 
-def _requires(server: Server) -> list[str]:
-    paths = []
-    for disk in server.get("disks", []):
-        path = disk.get("path")
-        if not crosses(disk) and disk.get("type") in ("file", "block") and path:
-            paths.append(path)
-    nvram: t.Mapping[str, t.Any] = t.cast("t.Mapping[str, t.Any]", server.get("nvram") or {})
-    paths += [str(path) for path in (server.get("loader"), nvram.get("template")) if path]
-    return sorted(set(paths))
+def _directories(files: t.Sequence[MoveFile], dest_instances_path: str) -> list[str]:
+    base = posixpath.normpath(dest_instances_path).rstrip("/") + "/"
+    return sorted({posixpath.dirname(file["dest_path"]) for file in files if not file["dest_path"].startswith(base)})

@@ -15,8 +15,7 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery, scheduler, text
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.plan import Plan
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import plan, recovery, scheduler, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, DestAnswers, Migration, MoveFile, Node, Server
 
@@ -24,6 +23,9 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types impo
 MOVABLE_STATES = ("running", "shutoff")
 
 MIB = 1024**2
+
+#: Reasons of the domain facts that begin so have the server as their subject.
+_VERBS = ("is", "has", "uses", "shares", "keeps")
 
 
 class Options(t.TypedDict, total=False):
@@ -41,7 +43,7 @@ class Move(t.NamedTuple):
     source: Node
     dest: Node
     answers: DestAnswers
-    plan: Plan
+    files: t.Sequence[MoveFile]
     migrations: t.Sequence[Migration]
     options: Options
 
@@ -61,13 +63,13 @@ def move_blockers(
     source: Node,
     dest: Node,
     answers: DestAnswers,
-    plan: Plan,
+    files: t.Sequence[MoveFile],
     *,
     migrations: t.Sequence[Migration] = (),
     options: Options | None = None,
 ) -> list[str]:
     """All reasons of both ends, each once; empty if the move may go on."""
-    move = Move(server, source, dest, answers, plan, migrations, options or {})
+    move = Move(server, source, dest, answers, files, migrations, options or {})
     reasons: dict[str, None] = {}
     for check in CHECKS:
         reasons.update(dict.fromkeys(check(move)))
@@ -106,7 +108,7 @@ def different_machines(move: Move) -> t.Iterator[str]:
 def domain_movable(move: Move) -> t.Iterator[str]:
     """What the source says of the domain itself: snapshots, managed save, host devices and the like."""
     for blocker in move.server.get("blockers", []):
-        yield text.shown(blocker)
+        yield f"on {move.at_source} the server {text.shown(blocker)}" if blocker.split(" ")[0] in _VERBS else f"{move.at_source}: {text.shown(blocker)}"
 
 
 def state_movable(move: Move) -> t.Iterator[str]:
@@ -143,15 +145,17 @@ def no_other_migration(move: Move) -> t.Iterator[str]:
 
 def files_movable(move: Move) -> t.Iterator[str]:
     """Every disk can be carried, under a name of its own."""
-    yield from move.plan["errors"]
+    yield from plan.refusals(move.server, move.files)
 
 
 def dest_fits(move: Move) -> t.Iterator[str]:
     """The filters of selection once more, on facts of now; the room that this move has claimed itself does not count against it."""
     others = [migration for migration in move.migrations if migration.get("uuid") != move.options.get("own_migration")]
     request = scheduler.request_for(move.server, move.at_source, need=move.options.get("need"))
+    # The dest itself has been asked about these, for the definition as it will be there.
+    asked = [check for key, check in (("unmet", scheduler.has_networks), ("collisions", scheduler.no_collision)) if key in move.answers]
     if move.at_source != move.at_dest:
-        for reason in scheduler.reject_reasons(request, move.dest, others):
+        for reason in scheduler.reject_reasons(request, move.dest, others, asked):
             yield f"{move.at_dest}: {reason}"
 
 
@@ -161,12 +165,16 @@ def no_leftovers(move: Move) -> t.Iterator[str]:
         yield f"{text.shown(path)} exists on {move.at_dest} already: look at it and move it away, nothing is overwritten"
 
 
-def no_path_taken(move: Move) -> t.Iterator[str]:
-    """No domain on the dest uses a path that the server will use."""
-    users = {path: domain["name"] for domain in (move.dest.get("facts") or {}).get("domains", []) for path in domain.get("disk_paths", []) if path}
-    for file in move.plan["files"]:
-        if file["dest_path"] in users:
-            yield f"{text.shown(file['dest_path'])} belongs to domain {text.quoted(users[file['dest_path']])} on {move.at_dest}"
+def no_collision(move: Move) -> t.Iterator[str]:
+    """No domain on the dest has the server's UUID, name, a MAC or a path of it."""
+    for collision in move.answers.get("collisions", []):
+        yield f"{move.at_dest}: {text.shown(collision)}"
+
+
+def nothing_unmet(move: Move) -> t.Iterator[str]:
+    """Networks, network filters and secrets of the server are on the dest."""
+    for need in move.answers.get("unmet", []):
+        yield f"{move.at_dest}: {text.shown(need)}"
 
 
 def nothing_missing(move: Move) -> t.Iterator[str]:
@@ -194,9 +202,9 @@ def cpu_compatible(move: Move) -> t.Iterator[str]:
 
 def emulator_there(move: Move) -> t.Iterator[str]:
     """The emulator that the definition names is on the dest."""
-    answer = move.answers.get("emulator_ok", True)
-    if answer is False or (isinstance(answer, str) and answer):
-        yield f"the emulator that the server's definition names is not on {move.at_dest}{': ' + text.shown(answer) if answer else ''}"
+    # Where libvirt could say what is wrong, it does so in define_error.
+    if not move.answers.get("emulator_ok", True) and not move.answers.get("define_error"):
+        yield f"the emulator that the server's definition names is not on {move.at_dest}, or does not know its machine type"
 
 
 def definable(move: Move) -> t.Iterator[str]:
@@ -225,8 +233,9 @@ CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
     files_movable,
     dest_fits,
     no_leftovers,
-    no_path_taken,
+    no_collision,
     nothing_missing,
+    nothing_unmet,
     enough_space,
     cpu_compatible,
     emulator_there,
@@ -255,7 +264,7 @@ def _space(move: Move) -> list[tuple[list[str], int, int]]:
     free = move.answers.get("free_bytes") or {}
     same = move.answers.get("same_filesystem")
     systems: dict[t.Any, tuple[list[str], int, int]] = {}
-    for file in move.plan["files"]:
+    for file in move.files:
         directory = posixpath.dirname(file["dest_path"])
         if directory not in free:
             continue

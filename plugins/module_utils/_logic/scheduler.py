@@ -65,13 +65,14 @@ class Selection(t.TypedDict):
 
 def make_of(server: Server) -> Make:
     """What the server's definition asks of any node."""
-    nics, disks = server.get("nics", []), capacity.local_disks(server)
+    nics, disks = server.get("nics", []), server.get("disks", [])
     return Make(
         arch=server.get("arch") or "",
         machine_type=server.get("machine_type") or "",
         networks=frozenset(str(nic["source"]) for nic in nics if nic.get("type") == "network" and nic.get("source")),
         bridges=frozenset(str(nic["source"]) for nic in nics if nic.get("type") == "bridge" and nic.get("source")),
-        pools=frozenset(str(disk["pool"]) for disk in disks if disk.get("type") == "volume" and disk.get("pool")),
+        # A volume that moves becomes a file on the dest; one that stays where it is (a network volume) is reached by its pool.
+        pools=frozenset(str(disk["pool"]) for disk in disks if disk.get("type") == "volume" and disk.get("pool") and not capacity.moves(disk)),
     )
 
 
@@ -146,7 +147,7 @@ def has_networks(host: Host, make: Make) -> list[str]:
 
 
 def has_pools(host: Host, make: Make) -> list[str]:
-    """Every storage pool that the server's disks are volumes of is there and active."""
+    """Every storage pool through which the server reaches a disk that does not move is there and active."""
     if not host.facts or make.pools <= host.pools:
         return []
     return [f"no active storage pool {text.quoted(name)}" for name in sorted(make.pools - host.pools)]
@@ -245,11 +246,13 @@ def select_many(requests: t.Iterable[Request], nodes: Nodes, migrations: t.Itera
     return selections
 
 
-def reject_reasons(request: Request, node: Node, migrations: t.Iterable[Migration] = ()) -> list[str]:
-    """All reasons of one node alone: the filters again, on facts that are newer."""
+def reject_reasons(request: Request, node: Node, migrations: t.Iterable[Migration] = (), without: t.Collection[t.Any] = ()) -> list[str]:
+    """All reasons of one node alone: the filters again, on facts that are newer, but for those ``without``."""
     name = node.get("name", "")
-    scheduler = Scheduler({name: node}, migrations)
-    return scheduler.reasons(scheduler.hosts[0], request)
+    host = Host(node, capacity.Room(node, capacity.claims_by_host(migrations).get(name, ())))
+    reasons = [reason for check in NODE_FILTERS if check not in without for reason in check(host)]
+    reasons += [reason for check in MAKE_FILTERS if check not in without for reason in check(host, request.make)]
+    return reasons + [reason for check in SERVER_FILTERS if check not in without for reason in check(host, request)]
 
 
 class Scheduler:
@@ -289,10 +292,6 @@ class Scheduler:
         server = request.server
         for identity in _identities(server.get("uuid", ""), server.get("name", ""), _macs(server)):
             self._owners.setdefault(identity, set()).add(host)
-
-    def reasons(self, host: Host, request: Request) -> list[str]:
-        """All reasons of one node, in the order of the one list."""
-        return self._static(request.make)[host.name] + [reason for check in SERVER_FILTERS for reason in check(host, request)]
 
     def _filter(self, request: Request) -> tuple[list[Host], list[Rejection]]:
         static, owners = self._static(request.make), self._colliding(request.server)

@@ -113,6 +113,8 @@ class Disk(t.TypedDict, total=False):
     role: str
     chain: list[ChainLink]
     pool: str | None
+    volume: str | None
+    moves: bool
 
 
 class Nic(t.TypedDict, total=False):
@@ -162,11 +164,14 @@ class Server(t.TypedDict, total=False):
     project: str | None
     group: str | None
     blockers: list[str]
+    external_files: list[str]
 
 
 class DestAnswers(t.TypedDict, total=False):
     leftovers: list[str]
     missing: list[str]
+    unmet: list[str]
+    collisions: list[str]
     free_bytes: dict[str, int]
     same_filesystem: t.Any
     cpu: str
@@ -252,6 +257,7 @@ class MoveState(t.TypedDict, total=False):
 
     domain: str
     held: bool
+    starting: bool
     started: bool
     files: dict[str, str]
     job: t.Any
