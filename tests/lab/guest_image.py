@@ -1,3 +1,6 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The guests' kernel and initramfs: Debian's cloud kernel, a static busybox, a few modules and two shell scripts.
 
 Built once into CACHE and kept there over labs (`python3 tests/lab clean-cache` removes it). Nothing is installed on the machine:

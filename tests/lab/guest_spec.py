@@ -1,3 +1,6 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a guest is made of, and its domain XML."""
 
 from __future__ import annotations
@@ -77,7 +80,7 @@ class DiskFile:
 def disk_files(spec: GuestSpec) -> list[DiskFile]:
     """The active file of each disk. Guests may have any name that libvirt takes; file names follow it."""
     found = []
-    for letter, disk in zip("abcdefghijklmnop", spec.disks):
+    for letter, disk in zip("abcdefghijklmnop", spec.disks, strict=False):
         target = ("vd" if disk.bus == "virtio" else "sd") + letter
         name = disk.file or f"{spec.name.replace('/', '_')}-{target}.{disk.format}"
         found.append(DiskFile(target, f"{disk.directory}/{name}", disk))

@@ -1,50 +1,48 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Guests on the lab's nodes: made, started, spoken to, and looked at from outside."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lab import network
 from lab.errors import LabError
 from lab.guest_spec import DiskFile, GuestSpec, console_path, disk_files, domain_xml
+from lab.nodes import Nodes
 from lab.processes import pids
 from lab.shell import run, wait_for
 from lab.state import GuestState
-
-if TYPE_CHECKING:
-    from lab.lab import Lab
 
 GUEST_PORT = "4711"
 SEED_FILES = {"lab-disk": "This disk was made by the lab.\n", "markers": "", "acks": "", "boots": ""}
 
 
-class Guests:
+class Guests(Nodes):
     """The guests of one lab. Every method takes a guest's name or what define() returned."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
 
     # ----- making and removing
 
-    def define(self, node: str, spec: GuestSpec) -> GuestState:
+    def define_guest(self, node: str, spec: GuestSpec) -> GuestState:
         """Make a guest's disks on a node and define it there; it is not started."""
         guest = self._register(spec)
         files = [path for disk in disk_files(spec) for path in self._make_disk(node, disk)]
-        with self.lab.paths.update() as state:
+        with self.paths.update() as state:
             state.guests[spec.name].files = files
-        self.lab.exec(node, "virsh", "-q", "-c", "qemu:///system", "define", "/dev/stdin", stdin=domain_xml(spec, guest))
+        self.exec(node, "virsh", "-q", "-c", "qemu:///system", "define", "/dev/stdin", stdin=domain_xml(spec, guest))
         if spec.autostart:
-            self.lab.virsh(node, "autostart", guest.uuid)
+            self.virsh(node, "autostart", guest.uuid)
         return replace(guest, files=files)
 
     def _register(self, spec: GuestSpec) -> GuestState:
         """Choose addresses and note the guest."""
-        with self.lab.paths.update() as state:
+        with self.paths.update() as state:
             index = max((guest.index for guest in state.guests.values()), default=0) + 1
             ipv4, ipv6, mac = network.guest_addresses(index)
             guest = GuestState(spec.name, spec.uuid or str(uuid.uuid4()), index, spec.mac or mac, spec.ipv4 or ipv4, spec.ipv6 or ipv6)
@@ -57,19 +55,19 @@ class Guests:
         if spec.layers > 1 and spec.format != "qcow2":
             raise LabError(f"{path}: only qcow2 has backing files")
         layers = [f"{path}.base{number}" for number in range(spec.layers - 1)] + [path]
-        if self.lab.exec(node, "test", "-e", path, check=False).returncode == 0:
+        if self.exec(node, "test", "-e", path, check=False).returncode == 0:
             raise LabError(f"{path} exists already on {node}")
         raw = layers[0] if spec.format == "raw" else f"{layers[0]}.making"
-        self.lab.exec(node, "truncate", "-s", str(spec.size_bytes), raw)
+        self.exec(node, "truncate", "-s", str(spec.size_bytes), raw)
         if spec.role == "data":
             self._make_file_system(node, raw, spec.content_mib)
         elif spec.role == "swap":
-            self.lab.exec(node, "mkswap", "-q", raw)
+            self.exec(node, "mkswap", "-q", raw)
         if spec.format == "qcow2":
-            self.lab.exec(node, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, layers[0], timeout=600)
-            self.lab.exec(node, "rm", raw)
-        for base, layer in zip(layers, layers[1:]):
-            self.lab.exec(node, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, layer)
+            self.exec(node, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, layers[0], timeout=600)
+            self.exec(node, "rm", raw)
+        for base, layer in itertools.pairwise(layers):
+            self.exec(node, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, layer)
         return layers
 
     def _make_file_system(self, node: str, raw: str, content_mib: int) -> None:
@@ -77,56 +75,56 @@ class Guests:
         script = "".join(f"printf %s '{content}' >\"$2/{name}\" && " for name, content in SEED_FILES.items())
         script += 'cd "$2" && if [ "$3" -gt 0 ]; then head -c "$3M" /dev/urandom >blob-1 && sha256sum blob-1 >SHA256SUMS; fi && '
         script += 'mke2fs -q -F -t ext4 -m 0 -J size=4 -E nodiscard -d "$2" "$1"; code=$?; rm -rf "$2"; exit $code'
-        self.lab.exec(node, "sh", "-c", script, "sh", raw, self._seed_directory(node), str(content_mib), timeout=600)
+        self.exec(node, "sh", "-c", script, "sh", raw, self._seed_directory(node), str(content_mib), timeout=600)
 
     def _seed_directory(self, node: str) -> str:
         """An empty directory on a node, on a real file system."""
-        return self.lab.exec(node, "mktemp", "-d", "-p", "/var/tmp").stdout.strip()
+        return self.exec(node, "mktemp", "-d", "-p", "/var/tmp").stdout.strip()
 
-    def remove(self, node: str, guest: GuestState | str) -> None:
+    def remove_guest(self, node: str, guest: GuestState | str) -> None:
         """Undo define(): end the guest on this node, undefine it, delete the files that define() made there."""
-        found = self.get(guest)
-        self.lab.virsh(node, "destroy", found.uuid, check=False)
-        self.lab.virsh(node, "undefine", "--nvram", "--managed-save", "--snapshots-metadata", found.uuid, check=False)
+        found = self.guest(guest)
+        self.virsh(node, "destroy", found.uuid, check=False)
+        self.virsh(node, "undefine", "--nvram", "--managed-save", "--snapshots-metadata", found.uuid, check=False)
         for path in [*found.files, console_path(found.uuid)]:
-            self.lab.exec(node, "rm", "-f", "--", path)
+            self.exec(node, "rm", "-f", "--", path)
 
-    def get(self, guest: GuestState | str) -> GuestState:
+    def guest(self, guest: GuestState | str) -> GuestState:
         """What the lab knows of a guest."""
         if isinstance(guest, GuestState):
             return guest
-        known = self.lab.paths.load().guests
+        known = self.paths.load().guests
         if guest not in known:
-            raise LabError(f"lab {self.lab.name} has no guest {guest!r}; it has {', '.join(known) or 'none'}")
+            raise LabError(f"lab {self.name} has no guest {guest!r}; it has {', '.join(known) or 'none'}")
         return known[guest]
 
     # ----- running
 
-    def start(self, node: str, guest: GuestState | str, wait: bool = True) -> None:
+    def start_guest(self, node: str, guest: GuestState | str, wait: bool = True) -> None:
         """Start a guest on a node and wait until it answers."""
-        self.lab.virsh(node, "start", self.get(guest).uuid)
+        self.virsh(node, "start", self.guest(guest).uuid)
         if wait:
             self.wait_ready(guest)
 
     def wait_ready(self, guest: GuestState | str, timeout: float = 60) -> None:
         """Wait until a guest answers on its address, on whatever node it is."""
-        found = self.get(guest)
+        found = self.guest(guest)
         wait_for(f"answer of guest {found.name}", lambda: self._ask(found, "ping", 2) == "pong", timeout, pause=0.1)
 
-    def shutdown(self, node: str, guest: GuestState | str, timeout: float = 20) -> None:
+    def shutdown_guest(self, node: str, guest: GuestState | str, timeout: float = 20) -> None:
         """Press the power button and wait until the guest is off."""
-        found = self.get(guest)
-        self.lab.virsh(node, "shutdown", found.uuid)
-        wait_for(f"end of guest {found.name}", lambda: self.domain_state(node, found) == "shut off", timeout, pause=0.05)
+        found = self.guest(guest)
+        self.virsh(node, "shutdown", found.uuid)
+        wait_for(f"end of guest {found.name}", lambda: self.guest_state(node, found) == "shut off", timeout, pause=0.05)
 
-    def domain_state(self, node: str, guest: GuestState | str) -> str | None:
+    def guest_state(self, node: str, guest: GuestState | str) -> str | None:
         """What libvirt on a node says of a guest (`running`, `shut off`, …); None if it is not defined there."""
-        return self.lab.virsh(node, "domstate", self.get(guest).uuid, check=False).strip() or None
+        return self.virsh(node, "domstate", self.guest(guest).uuid, check=False).strip() or None
 
     def running_on(self, guest: GuestState | str) -> list[str]:
         """The nodes on which a qemu process of this guest runs, whatever libvirt says of it."""
-        wanted = os.fsencode(self.get(guest).uuid)
-        places = self.lab.pid_namespaces()
+        wanted = os.fsencode(self.guest(guest).uuid)
+        places = self.pid_namespaces()
         found = []
         for pid in pids():
             try:
@@ -140,19 +138,19 @@ class Guests:
 
     def defined_on(self, guest: GuestState | str) -> list[str]:
         """The nodes (of those with power) where libvirt knows this guest."""
-        nodes = [node.name for node in self.lab.paths.load().nodes.values() if node.kind == "compute"]
-        return [node for node in nodes if self.lab.is_running(node) and self.domain_state(node, guest)]
+        nodes = [node.name for node in self.paths.load().nodes.values() if node.kind == "compute"]
+        return [node for node in nodes if self.is_running(node) and self.guest_state(node, guest)]
 
     def pings(self, guest: GuestState | str) -> bool:
         """Whether a guest answers ping on both of its addresses."""
-        found = self.get(guest)
-        return all(self.lab.control("ping", "-c1", "-W1", address, check=False).returncode == 0 for address in (found.ipv4, found.ipv6))
+        found = self.guest(guest)
+        return all(self.control("ping", "-c1", "-W1", address, check=False).returncode == 0 for address in (found.ipv4, found.ipv6))
 
     # ----- speaking
 
-    def command(self, guest: GuestState | str, line: str, timeout: float = 30) -> str:
+    def guest_command(self, guest: GuestState | str, line: str, timeout: float = 30) -> str:
         """Have a guest do something (see docs/lab.md) and return its answer; LabError if it does not answer or answers `error`."""
-        found = self.get(guest)
+        found = self.guest(guest)
         answer = self._ask(found, line, timeout)
         if answer is None or answer.startswith("error"):
             raise LabError(f"guest {found.name}, {line!r}: {answer or 'no answer'}")
@@ -160,28 +158,28 @@ class Guests:
 
     def _ask(self, guest: GuestState, line: str, timeout: float) -> str | None:
         """One line to the guest's port, through the lab's network."""
-        argv = (*network.inside(self.lab.holder.pid), "nc", "-N", "-w", str(max(1, int(timeout))), guest.ipv4, GUEST_PORT)
+        argv = (*network.inside(self.holder.pid), "nc", "-N", "-w", str(max(1, int(timeout))), guest.ipv4, GUEST_PORT)
         try:
             done = run(*argv, stdin=f"{line}\n", check=False, timeout=timeout)
         except LabError:
             return None
         return done.stdout.rstrip("\n") or None
 
-    def info(self, guest: GuestState | str) -> dict[str, str]:
+    def guest_info(self, guest: GuestState | str) -> dict[str, str]:
         """What a guest says of itself: uuid, boots, markers, memory_kib, swap_kib, vcpus, mac, vda_bytes, filesystem_kib, uptime."""
-        return dict(line.split(" ", 1) for line in self.command(guest, "info").splitlines() if " " in line)
+        return dict(line.split(" ", 1) for line in self.guest_command(guest, "info").splitlines() if " " in line)
 
     def write_marker(self, guest: GuestState | str, marker: str) -> int:
         """Have a guest write a line that is on its disk when this returns; returns how many there are."""
-        return int(self.command(guest, f"marker {marker}").split()[1])
+        return int(self.guest_command(guest, f"marker {marker}").split()[1])
 
     def read_markers(self, guest: GuestState | str) -> list[str]:
         """The lines that a running guest finds on its disk."""
-        return (self._ask(self.get(guest), "markers", 10) or "").splitlines()
+        return (self._ask(self.guest(guest), "markers", 10) or "").splitlines()
 
     def console(self, node: str, guest: GuestState | str) -> str:
         """What a guest has said on its console on this node."""
-        return self.lab.exec(node, "cat", console_path(self.get(guest).uuid), check=False).stdout
+        return self.exec(node, "cat", console_path(self.guest(guest).uuid), check=False).stdout
 
     def acked(self, node: str, guest: GuestState | str) -> int:
         """The last number of `load` that the guest has told on this node's console: all up to it must be on its disk for ever."""
@@ -195,15 +193,15 @@ class Guests:
         script = 'qemu-img convert -U -f "$2" -O raw "$1" "$3/disk" && { e2fsck -fy "$3/disk" >/dev/null 2>&1; debugfs -R "cat $4" "$3/disk" 2>/dev/null; }'
         directory = self._seed_directory(node)
         try:
-            return self.lab.exec(node, "sh", "-c", script, "sh", path, image_format, directory, f"/{name}", timeout=300).stdout
+            return self.exec(node, "sh", "-c", script, "sh", path, image_format, directory, f"/{name}", timeout=300).stdout
         finally:
-            self.lab.exec(node, "rm", "-rf", directory)
+            self.exec(node, "rm", "-rf", directory)
 
-    def digest(self, node: str, path: str, image_format: str = "qcow2") -> str:
+    def disk_digest(self, node: str, path: str, image_format: str = "qcow2") -> str:
         """SHA-256 of what a guest would read from an image."""
         script = 'qemu-img convert -U -f "$2" -O raw "$1" "$3/disk" && sha256sum <"$3/disk"'
         directory = self._seed_directory(node)
         try:
-            return self.lab.exec(node, "sh", "-c", script, "sh", path, image_format, directory, timeout=600).stdout.split()[0]
+            return self.exec(node, "sh", "-c", script, "sh", path, image_format, directory, timeout=600).stdout.split()[0]
         finally:
-            self.lab.exec(node, "rm", "-rf", directory)
+            self.exec(node, "rm", "-rf", directory)

@@ -1,3 +1,6 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The holder: PID 1 of a lab. It owns the lab's namespaces (network: the switch; mount: the nodes' root layers; PID: every process of every node).
 
 Killing it ends everything, whatever state the lab is in: that is what `down` does.

@@ -1,3 +1,6 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The lab as one object: what molecule, pytest, the bench and the command line all use."""
 
 from __future__ import annotations
@@ -5,17 +8,17 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import subprocess
 import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lab import guest_image, holder, inventory, network, rootfs
 from lab.errors import LabError
+from lab.faults import Faults
 from lab.guests import Guests
 from lab.processes import Process, in_network, replace_text
-from lab.shell import ENVIRONMENT, PYTHON, run, wait_for
-from lab.state import GUEST_IMAGE_PATH, INSTANCES_PATH, Mount, NodeState, Paths, State, exclusive, names
+from lab.shell import run, wait_for
+from lab.state import GUEST_IMAGE_PATH, INSTANCES_PATH, Mount, NodeState, State, exclusive, names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,17 +27,16 @@ if TYPE_CHECKING:
 RECORDS = "records"
 
 
-class Lab:
+class Lab(Faults, Guests):
     """Compute nodes `node1`…`nodeN` and a host `records`, on one machine, as root.
 
     As a context manager it is brought up and taken down: `with Lab("demo", nodes=3) as lab: …`.
     """
 
     def __init__(self, name: str = "lab", nodes: int = 3, link_rate: str | None = None) -> None:
-        self.paths = Paths(name)
+        super().__init__(name)
         self.wanted_nodes = nodes
         self.link_rate = link_rate
-        self.guests = Guests(self)
 
     def __enter__(self) -> Lab:
         """Bring it up."""
@@ -46,11 +48,6 @@ class Lab:
         self.down()
 
     # ----- up, down, status
-
-    @property
-    def name(self) -> str:
-        """Name of the lab."""
-        return self.paths.name
 
     @property
     def inventory_path(self) -> Path:
@@ -172,150 +169,11 @@ class Lab:
         shutil.rmtree(path, ignore_errors=True)
         return not path.exists()
 
-    def _holder_or_none(self) -> Process | None:
-        """The process that holds the lab, if it lives."""
-        return Process.load(self.paths.holder)
-
-    @property
-    def holder(self) -> Process:
-        """The process that holds the lab."""
-        found = self._holder_or_none()
-        if found is None:
-            raise LabError(f"lab {self.name} is not up")
-        return found
-
     def write_inventory(self, path: Path | None = None, addresses: inventory.AddressKind = "ipv4") -> Path:
         """Write an inventory; `addresses` says what migration_address is: the node's name, its IPv4 or its IPv6 address."""
         target = path or self.paths.inventory
         replace_text(target, inventory.render(self.paths, self.paths.load(), self.holder.pid, addresses))
         return target
-
-    # ----- nodes: power
-
-    def kill(self, node: str) -> None:
-        """Power loss: every process of the node is gone at once. Its disks keep what was written."""
-        self.paths.load().node(node)
-        process = self._init_or_none(node)
-        if process:
-            process.kill()
-
-    def start(self, node: str, wait: str = "ready", timeout: float = 60) -> None:
-        """Power on, with the disks as they are, and wait for `ssh` or `ready` (libvirtd, after the guard), or for nothing (``)."""
-        self.paths.load().node(node)
-        if self._init_or_none(node):
-            return
-        self._spawn(node, self.holder)
-        if wait:
-            self.wait_booted(node, wait, timeout)
-
-    def wait_booted(self, node: str, what: str = "ready", timeout: float = 60) -> None:
-        """Wait until a node's boot has come to `ssh` or `ready`."""
-        holder.wait_status(f"node {node} of lab {self.name}", self.paths.node(node) / "status", what, timeout)
-
-    def is_running(self, node: str) -> bool:
-        """Whether the node has power."""
-        self.paths.load().node(node)
-        return self._init_or_none(node) is not None
-
-    def _spawn(self, node: str, main: Process) -> None:
-        """Start a node's init in its own namespaces, as a grandchild of the holder."""
-        directory = self.paths.node(node)
-        for name in ("status", "init.json"):
-            (directory / name).unlink(missing_ok=True)
-        enter = ["nsenter", f"--target={main.pid}", "--mount", "--net", "--pid", "--ipc", "setsid", "--fork"]
-        unshare = ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork"]
-        holder.detached(directory / "init.log", *enter, *unshare, PYTHON, holder.PACKAGE, "lab-node", str(self.paths.state), node)
-
-    def _init_or_none(self, node: str) -> Process | None:
-        """PID 1 of a node, if the node has power."""
-        return Process.load(self.paths.node(node) / "init.json")
-
-    def init(self, node: str) -> Process:
-        """PID 1 of a node."""
-        self.paths.load().node(node)
-        found = self._init_or_none(node)
-        if found is None:
-            raise LabError(f"node {node} of lab {self.name} has no power; start it with: python3 tests/lab start --name {self.name} {node}")
-        return found
-
-    # ----- nodes: looking from outside
-
-    def enter(self, node: str) -> list[str]:
-        """Command prefix that runs a command inside a node, without ssh."""
-        return ["nsenter", f"--target={self.init(node).pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--"]
-
-    def exec(self, node: str, *argv: str, stdin: str | None = None, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run a command inside a node and return its output."""
-        return run(*self.enter(node), *argv, stdin=stdin, check=check, timeout=timeout)
-
-    def virsh(self, node: str, *argv: str, check: bool = True) -> str:
-        """Run virsh on a node and return its output."""
-        return self.exec(node, "virsh", "-q", "-c", "qemu:///system", *argv, check=check).stdout.rstrip("\n")
-
-    def exec_here(self, node: str, argv: list[str]) -> int:
-        """Run a command inside a node on this terminal; returns its exit code."""
-        return subprocess.run([*self.enter(node), *argv], env={**ENVIRONMENT, "TERM": os.environ.get("TERM", "dumb")}, check=False).returncode
-
-    def control(self, *argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run a command of the machine at the lab's switch, from where all nodes and guests are reached."""
-        return run(*network.inside(self.holder.pid), *argv, check=check, timeout=timeout)
-
-    def images(self, node: str) -> Path:
-        """The machine's directory behind a node's instances path (before limit())."""
-        self.paths.load().node(node)
-        return self.paths.images(node)
-
-    def ssh(self, node: str, *argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run a command on a node over ssh, as Ansible does."""
-        return run(*self.ssh_command(node), *argv, check=check, timeout=timeout)
-
-    def ssh_command(self, node: str) -> list[str]:
-        """Command prefix of ssh to root on a node."""
-        options = inventory.ssh_options(self.paths, self.holder.pid)
-        return ["ssh", *options, "-i", str(self.paths.key), f"root@{self.paths.load().node(node).ipv4}"]
-
-    def pid_namespaces(self) -> dict[str, str]:
-        """PID namespace (`pid:[…]`) to node, for all nodes that have power."""
-        found = {}
-        for node in self.paths.load().nodes:
-            process = self._init_or_none(node)
-            if process:
-                found[os.readlink(f"/proc/{process.pid}/ns/pid")] = node
-        return found
-
-    # ----- faults
-
-    def cut(self, node: str) -> None:
-        """Cut a node off the network, silently; it stays cut over its reboots until mend()."""
-        self._set_cut(node, True)
-
-    def mend(self, node: str) -> None:
-        """Put a node back on the network."""
-        self._set_cut(node, False)
-
-    def _set_cut(self, node: str, cut: bool) -> None:
-        """Note it, and do it if the node has power."""
-        with self.paths.update() as state:
-            state.node(node).cut = cut
-            if self._init_or_none(node):
-                network.set_cut(node, cut, self.holder.pid)
-
-    def shape(self, node: str, rate: str) -> None:
-        """Limit a node's link, both ways, to a rate like 100mbit."""
-        self._set_rate(node, network.check_rate(rate))
-
-    def unshape(self, node: str) -> None:
-        """Lift the limit of a node's link."""
-        self._set_rate(node, None)
-
-    def _set_rate(self, node: str, rate: str | None) -> None:
-        """Note it, and do it if the node has power."""
-        with self.paths.update() as state:
-            state.node(node).rate = rate
-            process = self._init_or_none(node)
-            if process:
-                network.set_rate(network.port(node), rate, self.holder.pid)
-                network.set_rate(network.UPLINK, rate, process.pid)
 
 
 def labs() -> list[str]:

@@ -1,3 +1,6 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The lab's network: one switch (a bridge) in the lab's own network namespace, one port for each node.
 
 Nothing of it is in the machine's network namespace, so labs use the same addresses without meeting.

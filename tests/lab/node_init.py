@@ -1,3 +1,6 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """PID 1 of a node: builds the node's world, starts its services in the order of a real boot, then reaps what dies."""
 
 from __future__ import annotations
@@ -68,11 +71,11 @@ def enter_root(paths: Paths, node: NodeState) -> None:
     make_devices(root / "dev")
     new_boot_id(root)
     for mount in node.mounts:
-        target = root / mount.target.lstrip("/")
-        target.mkdir(parents=True, exist_ok=True)
-        run("mount", "--bind", mount.source, str(target))
+        place = root / mount.target.lstrip("/")
+        place.mkdir(parents=True, exist_ok=True)
+        run("mount", "--bind", mount.source, str(place))
         if mount.readonly:
-            run("mount", "-o", "remount,bind,ro", str(target))
+            run("mount", "-o", "remount,bind,ro", str(place))
     run("hostname", node.name)
     (root / ".machine").mkdir(exist_ok=True)
     run("pivot_root", str(root), str(root / ".machine"))
@@ -127,7 +130,7 @@ def boot(node: NodeState, status: int) -> NoReturn:
             service("/usr/sbin/libvirtd", "-d", "--pid-file", "/run/libvirtd.pid")
             run("virsh", "-q", "-c", "qemu:///system", "list", timeout=60)
         os.write(status, b"ready\n")
-    except BaseException as error:  # noqa: BLE001 - nobody else is left to report it
+    except BaseException as error:  # nobody else is left to report it
         os.write(status, f"failed: {error}\n".encode())
         os._exit(1)
     os._exit(0)

@@ -1,3 +1,6 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a lab knows of itself: where its files are and one JSON file, read by every command and by each node's init."""
 
 from __future__ import annotations
