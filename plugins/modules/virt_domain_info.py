@@ -16,6 +16,7 @@ author: coldmove contributors (@coldmove)
 extends_documentation_fragment:
   - coldmove.libvirt._attributes
   - coldmove.libvirt._attributes.info_module
+  - coldmove.libvirt._attributes.idempotent_not_modify_state
   - coldmove.libvirt._attributes.actiongroup_coldmove
   - coldmove.libvirt._libvirt
 options:

@@ -111,15 +111,25 @@ state:
 seconds:
   description: How long it took until the guest was off, or was running.
   type: float
-  returned: success
+  returned: O(state) is given
+since_reached_seconds:
+  description:
+    - How long the module went on afterwards, O(settle_seconds) included.
+    - Who measures downtime by when the tasks ended, subtracts it.
+  type: float
+  returned: O(state) is given
 reached_at:
-  description: When that was, by the node's clock.
+  description: When the state was reached, by the node's clock.
   type: str
-  returned: success
+  returned: O(state) is given
 graceful:
   description: Whether the guest shut down by itself. None if it was not stopped.
   type: bool
-  returned: success
+  returned: O(state) is given
+autostart:
+  description: Whether libvirt starts the domain at boot.
+  type: bool
+  returned: O(autostart) is given
 method:
   description: What stopped it, V(acpi), V(agent) or V(power_off). None if it was off already.
   type: str
@@ -137,22 +147,23 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal imp
 
 
 def reach(host: libvirt_host.LibvirtHost, params: dict[str, t.Any], journal: Journal | None) -> dict[str, t.Any]:
-    """Reach ``params['state']``; the module's result."""
-    if params["state"] is None:
-        state = host.state_of(host.domain(params["server"]))
-        return {"changed": False, "state_before": state, "state": state, "seconds": 0.0, "reached_at": None, "graceful": None}
+    """Reach the power state, if one is wanted."""
     if params["state"] == "running":
         return power.start(host, params["server"], params["start_timeout"], params["settle_seconds"], journal if params["commit_point"] else None)
-    how = power.Stop(params["shutdown_timeout"], params["shutdown_retry_interval"], params["method"], params["power_off"])
-    return power.stop(host, params["server"], how)
+    if params["state"] == "shutoff":
+        how = power.Stop(params["shutdown_timeout"], params["shutdown_retry_interval"], params["method"], params["power_off"])
+        return power.stop(host, params["server"], how)
+    return power.look(host, params["server"])
 
 
-def predict(host: libvirt_host.LibvirtHost, params: dict[str, t.Any]) -> dict[str, t.Any]:
-    """The result in check mode."""
-    before = host.state_of(host.domain(params["server"]))
-    state = params["state"] or before
-    changed = before != state or params["autostart"] not in (None, host.autostart(params["server"]))
-    return {"changed": changed, "state_before": before, "state": state, "seconds": 0.0, "reached_at": None, "graceful": None}
+def work(host: libvirt_host.LibvirtHost, params: dict[str, t.Any], journal: Journal | None, check_mode: bool) -> dict[str, t.Any]:
+    """The module's result."""
+    uuid, name = host.identity(host.domain(params["server"]))
+    result = power.look(host, params["server"], params["state"]) if check_mode else reach(host, params, journal)
+    if params["autostart"] is not None:
+        result["changed"] |= host.autostart(uuid) != params["autostart"] if check_mode else host.set_autostart(uuid, params["autostart"])
+        result["autostart"] = params["autostart"]
+    return {"uuid": uuid, "name": name, **result}
 
 
 def main() -> None:
@@ -182,11 +193,8 @@ def main() -> None:
         module.fail_json(msg="shutdown_retry_interval must be more than 0 seconds. Nothing was changed.")
     try:
         with step(module.params, module.check_mode) as journal, libvirt_host.connected(module.params["uri"]) as host:
-            uuid, name = host.identity(host.domain(module.params["server"]))
-            result = predict(host, module.params) if module.check_mode else reach(host, module.params, journal)
-            if module.params["autostart"] is not None and not module.check_mode:
-                result["changed"] |= host.set_autostart(uuid, module.params["autostart"])
-        module.exit_json(uuid=uuid, name=name, **result)
+            result = work(host, module.params, journal, module.check_mode)
+        module.exit_json(**result)
     except ColdmoveError as exc:
         module.fail_json(msg=str(exc), **exc.result)
 

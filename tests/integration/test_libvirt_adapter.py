@@ -53,7 +53,8 @@ def xml(tmp_path: Path) -> str:
 def definition_of(name: str, path: str, server_uuid: str = UUID, mac: str = "52:54:00:00:00:01") -> str:
     root = domain_xml.parse(
         f"<domain type='test'><name>x</name><uuid>{server_uuid}</uuid><memory unit='MiB'>256</memory><vcpu>1</vcpu>"
-        "<os><type arch='i686'>hvm</type></os><devices><disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/x'/><target dev='vda' bus='virtio'/></disk>"
+        "<os><type arch='i686'>hvm</type></os><devices><disk type='file' device='disk'><driver name='qemu' type='raw'/>"
+        "<source file='/x'/><target dev='vda' bus='virtio'/></disk>"
         f"<interface type='network'><mac address='{mac}'/><source network='default'/></interface></devices></domain>"
     )
     root.find("name").text = name
@@ -265,6 +266,20 @@ def test_power_both_ways_and_again(host: Host, xml: str) -> None:
     assert [result["changed"] for result in results] == [True, False, True, False]
     assert [result["state"] for result in results] == ["running", "running", "shutoff", "shutoff"]
     assert [result["graceful"] for result in results] == [None, None, True, None]
+
+
+def test_the_time_to_settle_is_told_apart(host: Host, xml: str) -> None:
+    host.define(xml)
+    result = power.start(host, "web", 5, 0.3, None)
+    assert result["seconds"] < 0.2
+    assert 0.3 <= result["since_reached_seconds"] < 0.6
+
+
+def test_a_look_touches_nothing(host: Host, xml: str) -> None:
+    host.define(xml)
+    assert power.look(host, "web") == {"changed": False, "state_before": "shutoff", "state": "shutoff"}
+    assert power.look(host, "web", "running") == {"changed": True, "state_before": "shutoff", "state": "running"}
+    assert host.state("web") == "shutoff"
 
 
 class Stubborn(Host):

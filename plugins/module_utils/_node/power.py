@@ -23,15 +23,34 @@ Result = dict[str, t.Any]
 POLL_SECONDS = 0.05
 
 
-def _reached(before: str, state: str, began: float, **more: t.Any) -> Result:
+class _Reached(t.NamedTuple):
+    """The instant at which the wanted state was there; all that the module does afterwards is not downtime."""
+
+    monotonic: float
+    at: str
+
+    @classmethod
+    def now(cls) -> _Reached:
+        return cls(time.monotonic(), datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"))
+
+
+def _result(before: str, state: str, began: float, reached: _Reached | None = None, **more: t.Any) -> Result:
+    reached = reached or _Reached.now()
     return {
         "changed": before != state,
         "state_before": before,
         "state": state,
-        "seconds": round(time.monotonic() - began, 3),
-        "reached_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
+        "seconds": round(reached.monotonic - began, 3),
+        "since_reached_seconds": round(time.monotonic() - reached.monotonic, 3),
+        "reached_at": reached.at,
         **more,
     }
+
+
+def look(host: LibvirtHost, server: str, wanted: str | None = None) -> Result:
+    """What is, without touching it; with ``wanted`` what would be."""
+    before = host.state_of(host.domain(server))
+    return {"changed": wanted is not None and before != wanted, "state_before": before, "state": wanted or before}
 
 
 def _wait(host: LibvirtHost, domain: t.Any, states: t.Container[str], seconds: float) -> bool:
@@ -52,7 +71,7 @@ def start(host: LibvirtHost, server: str, timeout: float, settle: float, journal
     before, began = host.state_of(domain), time.monotonic()
     if before == "running":
         _note_started(journal)
-        return _reached(before, before, began, graceful=None)
+        return _result(before, before, began, graceful=None)
     if before != "shutoff":
         raise ColdmoveError(f"server {server} is {before}, not shut off: it is not started. Nothing was changed", state=before, state_before=before)
     if journal:
@@ -60,10 +79,10 @@ def start(host: LibvirtHost, server: str, timeout: float, settle: float, journal
     host.start(domain)
     if not _wait(host, domain, ("running",), timeout):
         raise _did_not_run(host, domain, server, before, f"is not running {timeout:g} s after its start")
-    result = _reached(before, "running", began, graceful=None)
+    reached = _Reached.now()
     _settle(host, domain, server, before, settle)
     _note_started(journal)
-    return result
+    return _result(before, "running", began, reached, graceful=None)
 
 
 def _settle(host: LibvirtHost, domain: t.Any, server: str, before: str, seconds: float) -> None:
@@ -104,13 +123,13 @@ def stop(host: LibvirtHost, server: str, how: Stop) -> Result:
     domain = host.domain(server)
     before, began = host.state_of(domain), time.monotonic()
     if before == "shutoff":
-        return _reached(before, before, began, graceful=None, method=None)
+        return _result(before, before, began, graceful=None, method=None)
     if not host.flags(domain)["persistent"]:
         raise ColdmoveError(f"server {server} is transient: it would vanish with its stop. It still runs; next: virsh dumpxml, then virsh define", state=before)
     # A guest that does not execute cannot answer the power button.
     method = _ask_until_off(host, domain, how) if before in ("running", "blocked", "shutdown") else None
     if method:
-        return _reached(before, "shutoff", began, graceful=True, method=method)
+        return _result(before, "shutoff", began, graceful=True, method=method)
     if not how.power_off:
         what = f"server {server} did not shut down within {how.timeout:g} s and may not be powered off; it still runs"
         raise ColdmoveError(what, state=host.state_of(domain), state_before=before)
@@ -118,7 +137,7 @@ def stop(host: LibvirtHost, server: str, how: Stop) -> Result:
     if not _wait(host, domain, ("shutoff", "absent"), 30):
         state = host.state_of(domain)
         raise ColdmoveError(f"server {server} was powered off but libvirt still calls it {state}; look at its QEMU process", state=state, state_before=before)
-    return _reached(before, "shutoff", began, graceful=False, method="power_off")
+    return _result(before, "shutoff", began, graceful=False, method="power_off")
 
 
 def _ask_until_off(host: LibvirtHost, domain: t.Any, how: Stop) -> str | None:
