@@ -94,7 +94,9 @@ server:
       description: V(efi) or V(bios) if libvirt selects the firmware by itself.
       type: str
     nvram:
-      description: C(path), C(template), C(exists), C(size_bytes) and C(allocated_bytes) of the firmware's variables, or none.
+      description:
+        - C(path), C(template), C(exists), C(size_bytes) and C(allocated_bytes) of the firmware's variables, or none.
+        - Also found if the definition leaves firmware and path to libvirt.
       type: dict
     tpm:
       description: Whether it has a TPM.

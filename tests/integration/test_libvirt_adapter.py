@@ -131,6 +131,14 @@ def test_check_mode_says_the_same_and_does_nothing(host: Host, xml: str) -> None
     assert host.find(UUID) is not None
 
 
+def test_xml_without_a_uuid_is_about_the_domain_of_that_name(host: Host, xml: str) -> None:
+    host.define(xml)
+    bare = xml.replace(f"<uuid>{UUID}</uuid>", "")
+    assert not definition.present(host, wanted(bare))["changed"]
+    result = definition.present(host, wanted(bare, flavor={"memory_mb": 512, "vcpus": None}))
+    assert (result["changed"], result["uuid"]) == (True, UUID)
+
+
 def test_another_server_of_that_name_or_uuid_is_never_overwritten(host: Host, xml: str) -> None:
     host.define(xml)
     before = host.xml("web")

@@ -161,6 +161,13 @@ class LibvirtHost:
             return None if _is_unsupported(exc) else str(exc.get_error_message())
         return None
 
+    def command_line(self, xml: str) -> str | None:
+        """The emulator's command line for this definition, in a shell's words; None if libvirt does not say."""
+        try:
+            return t.cast(str, self.connection.domainXMLToNative("qemu-argv", xml, 0))
+        except libvirt.libvirtError:
+            return None
+
     # --- finding domains
 
     def find(self, server: str) -> Domain | None:

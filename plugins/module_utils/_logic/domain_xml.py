@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import json
 import os.path
 import re
+import shlex
 import traceback
 import typing as t
 
@@ -140,6 +142,22 @@ def _nvram_path(nvram: Element) -> str | None:
     if source is not None:
         return t.cast("str | None", source.get("file"))
     return (nvram.text or "").strip() or None
+
+
+def implied_nvram(command_line: str) -> str | None:
+    """Where the NVRAM of a domain lies whose definition leaves it to libvirt (firmware='efi'): libvirt names it to QEMU only."""
+    try:
+        words = shlex.split(command_line)
+    except ValueError:
+        return None
+    for option, value in zip(words, words[1:]):
+        if option == "-blockdev" and '"libvirt-pflash1-storage"' in value:
+            try:
+                filename = json.loads(value).get("filename")
+            except ValueError:
+                return None
+            return filename if isinstance(filename, str) else None
+    return None
 
 
 def _metadata(meta: Element) -> Facts:
@@ -372,6 +390,16 @@ def edit(
             _set_memory(root, flavor.get("memory_mb"))
     except ValueError as exc:  # lxml: a character that no XML document can hold
         raise ColdmoveError(f"A value cannot be written into the domain XML: {exc}. Nothing was changed.") from exc
+    return to_string(root)
+
+
+def with_uuid(xml: str, uuid: str) -> str:
+    """The same domain, which was written without a UUID, under this one."""
+    root = parse(xml)
+    element = root.find("uuid")
+    if element is None:
+        element = etree.SubElement(root, "uuid")
+    element.text = uuid
     return to_string(root)
 
 

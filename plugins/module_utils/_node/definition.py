@@ -42,6 +42,9 @@ def present(host: LibvirtHost, params: t.Mapping[str, t.Any], check_mode: bool =
     uuid, name = domain_xml.identity(wanted)
     _check_identity(params, uuid, name)
     existing = _existing(host, uuid, name)
+    if existing is not None and uuid is None:
+        uuid = host.identity(existing)[0]
+        wanted = domain_xml.with_uuid(wanted, uuid)
     before = host.xml_of(existing) if existing is not None else None
     differences = domain_xml.differences(wanted, before) if before is not None else ["/domain"]
     if differences and not check_mode:

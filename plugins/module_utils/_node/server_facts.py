@@ -42,7 +42,7 @@ def collect(host: LibvirtHost, server: str) -> Facts:
     if running:
         facts["blockers"] += _running_blockers(host, domain, facts)
     facts["blockers"] += _shared_paths(host, facts)
-    _complete_nvram(facts)
+    facts["blockers"] += _complete_nvram(host, facts)
     facts["blockers"] = list(dict.fromkeys(facts["blockers"]))
     return facts
 
@@ -133,11 +133,16 @@ def _image_blockers(name: str, disk: Facts, image: qemu_img.Image) -> list[str]:
     return found
 
 
-def _complete_nvram(facts: Facts) -> None:
+def _complete_nvram(host: LibvirtHost, facts: Facts) -> list[str]:
     """Its file travels like a disk. Before the first start there is none yet: then dest needs the template."""
+    if facts["nvram"] is None and facts["firmware"] == "efi":
+        path = domain_xml.implied_nvram(host.command_line(facts["xml"]) or "")
+        if path is None:
+            return ["has UEFI firmware that libvirt selects, and libvirt does not say where its NVRAM lies (next: name it by <nvram> in the definition)"]
+        facts["nvram"] = {"path": path, "template": None}
     nvram = facts["nvram"]
     if nvram is None:
-        return
+        return []
     try:
         status = os.stat(nvram["path"])
         nvram.update({"size_bytes": status.st_size, "allocated_bytes": status.st_blocks * 512, "exists": True})
@@ -145,6 +150,7 @@ def _complete_nvram(facts: Facts) -> None:
         nvram.update({"size_bytes": 0, "allocated_bytes": 0, "exists": False})
         if nvram["template"]:
             facts["external_files"].append(nvram["template"])
+    return []
 
 
 def _shared_paths(host: LibvirtHost, facts: Facts) -> list[str]:

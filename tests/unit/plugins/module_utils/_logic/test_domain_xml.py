@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from xml.sax.saxutils import escape
 
 import pytest
@@ -126,6 +128,20 @@ def test_nvram_is_found_in_both_ways_of_writing_it() -> None:
         assert domain_xml.describe(xml)["nvram"] == {"path": "/nv/web.fd", "template": "/fw/vars.fd"}
         assert domain_xml.describe(domain_xml.edit(xml, nvram="/x/new.fd"))["nvram"]["path"] == "/x/new.fd"
     assert domain_xml.describe(domain())["nvram"] is None
+
+
+@pytest.mark.parametrize("name", ["web", "u 1\"<ü'", "{{ x }}", "a,b\\c"])
+def test_nvram_that_only_qemu_is_told_of(name: str) -> None:
+    path = f"/nv/{name}_VARS.fd"
+    storage = json.dumps({"driver": "file", "filename": path, "node-name": "libvirt-pflash1-storage"}, ensure_ascii=False)
+    other = json.dumps({"driver": "file", "filename": "/fw/code.fd", "node-name": "libvirt-pflash0-storage"})
+    command_line = f"LC_ALL=C qemu -name {shlex.quote('guest=' + name)} -blockdev {shlex.quote(other)} -blockdev {shlex.quote(storage)} -S"
+    assert domain_xml.implied_nvram(command_line) == path
+
+
+@pytest.mark.parametrize("command_line", ["", "qemu -S", "qemu 'open", '-blockdev "libvirt-pflash1-storage"', "-blockdev '\"libvirt-pflash1-storage\"{'"])
+def test_no_nvram_on_the_command_line(command_line: str) -> None:
+    assert domain_xml.implied_nvram(command_line) is None
 
 
 BLOCKED = {
