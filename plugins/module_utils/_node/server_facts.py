@@ -37,7 +37,7 @@ def collect(host: LibvirtHost, server: str) -> Facts:
     running = facts["state"] not in ("shutoff", "absent")
     pools = node_facts.pools(host) if facts["disks"] else []
     for disk in facts["disks"]:
-        facts["blockers"] += _read_disk(host, disk, pools, running)
+        facts["blockers"] += _read_disk(host, facts["name"], disk, pools, running)
     facts["blockers"] += _state_blockers(facts)
     if running:
         facts["blockers"] += _running_blockers(host, domain, facts)
@@ -77,12 +77,15 @@ def _running_blockers(host: LibvirtHost, domain: t.Any, facts: Facts) -> list[st
         elif path != defined[target]:
             found.append(f"disk {target} is {path} in the running guest but {defined[target]} in its definition")
     if facts["persistent"]:
+        macs = {nic["mac"] for nic in facts["nics"]}
+        added = [nic["mac"] for nic in domain_xml.read_nics(domain_xml.parse(live)) if nic["mac"] and nic["mac"] not in macs]
+        found += [f"interface {mac} is attached to the running guest only (next: virsh detach-interface, or attach it --config)" for mac in added]
         known = domain_xml.describe(live)["hostdevs"]
         found += [f"uses a device of this node: {device}" for device in known if device not in facts["hostdevs"]]
     return found
 
 
-def _read_disk(host: LibvirtHost, disk: Facts, pools: list[Facts], running: bool) -> list[str]:
+def _read_disk(host: LibvirtHost, server: str, disk: Facts, pools: list[Facts], running: bool) -> list[str]:
     """Fill in what the file itself says; the reasons against moving it."""
     name = f"disk {disk['target']}"
     if disk["type"] == "volume":
@@ -102,7 +105,7 @@ def _read_disk(host: LibvirtHost, disk: Facts, pools: list[Facts], running: bool
     except ColdmoveError as exc:
         return [f"{name}: {exc}"]
     disk.update({key: getattr(image, key) for key in ("virtual_bytes", "allocated_bytes", "size_bytes", "internal_snapshots")})
-    return _image_blockers(name, disk, image)
+    return _image_blockers(server, disk, image)
 
 
 def _resolve_volume(host: LibvirtHost, disk: Facts) -> str | None:
@@ -117,8 +120,8 @@ def _resolve_volume(host: LibvirtHost, disk: Facts) -> str | None:
     return None if kind == "file" else f"volume {disk['volume']} of pool {disk['pool']} is of the kind {kind}: only files are moved by this version"
 
 
-def _image_blockers(name: str, disk: Facts, image: qemu_img.Image) -> list[str]:
-    found = []
+def _image_blockers(server: str, disk: Facts, image: qemu_img.Image) -> list[str]:
+    name, found = f"disk {disk['target']}", []
     if image.data_file:
         found.append(f"{name} keeps its data in another file, {image.data_file} (next: qemu-img convert it into one file)")
     if image.encrypted:
@@ -126,7 +129,7 @@ def _image_blockers(name: str, disk: Facts, image: qemu_img.Image) -> list[str]:
     if image.backing_file:
         disk["chain"], problem = qemu_img.chain(disk["path"], image)
         links = " -> ".join(link["path"] for link in disk["chain"]) or image.backing_file
-        command = f"virsh blockpull DOMAIN {disk['target']} while it runs"
+        command = f"virsh blockpull {server} {disk['target']} while it runs"
         found.append(f"{name} has a backing chain ({links}), which is not yet moved by this version (next: {command})")
         if problem:
             found.append(f"{name}: {problem}")
