@@ -209,6 +209,8 @@ def decide(record: Migration, source_state: MoveState | None, dest_state: MoveSt
 def _in_flight(case: _Case) -> Decision:
     if case.dest_domain == "running":
         return _running_on_dest(case)
+    if case.dest_domain == "defined" and case.status in BEFORE_HOLD:
+        return _blocked(case, f"the server is defined on {case.at_dest}, but not by this migration (status {case.status}): somebody else did it")
     if case.started:
         return _ran_on_dest(case)
     if case.status == "post-migrating" and not case.was_running and case.dest_domain == "defined" and case.dest_complete():

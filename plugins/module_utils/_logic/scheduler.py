@@ -295,23 +295,27 @@ class Scheduler:
 
     def _filter(self, request: Request) -> tuple[list[Host], list[Rejection]]:
         static, owners = self._static(request.make), self._colliding(request.server)
-        # All but the collisions, which the index answers for all nodes at once.
-        checks = [check for check in SERVER_FILTERS if check is not no_collision]
+        # For most hosts the index has answered all but the room: the other filters are asked only where they can have a reason.
+        wholly = {request.source_host, *owners}
         passed: list[Host] = []
         rejected: list[Rejection] = []
         for host in self.hosts:
             reasons = static[host.name]
-            for check in checks:
-                found = check(host, request)
-                if found:
-                    reasons = reasons + found
-            if host.name in owners and host.name != request.source_host:
-                reasons = reasons + (no_collision(host, request) or ["another server of this plan with the same UUID, name or MAC goes there"])
+            if request.target_host or host.name in wholly:
+                reasons = reasons + self._all_reasons(host, request, host.name in owners)
+            else:
+                reasons = reasons + has_room(host, request)
             if reasons:
                 rejected.append({"host": host.name, "reasons": reasons})
             else:
                 passed.append(host)
         return passed, rejected
+
+    def _all_reasons(self, host: Host, request: Request, collides: bool) -> list[str]:
+        reasons = [reason for check in SERVER_FILTERS for reason in check(host, request)]
+        if collides and host.name != request.source_host and not no_collision(host, request):
+            reasons.append("another server of this plan with the same UUID, name or MAC goes there")
+        return reasons
 
     def _static(self, make: Make) -> dict[str, list[str]]:
         if make not in self._make_reasons:

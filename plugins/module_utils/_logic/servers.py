@@ -177,7 +177,7 @@ class _Directory:
         if node is None:
             return (
                 f"server {text.quoted(word)} was last on {host} (migration {record.get('id')}, {record.get('status')}), "
-                "which is not in the inventory: add the node, or undo its removal"
+                "which is not in the inventory: put the node back into it"
             )
         return (
             f"server {text.quoted(word)} was last on {host} (migration {record.get('id')}, {record.get('status')}), which does not answer"

@@ -1,0 +1,350 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which way is safe: the whole decision table against the laws, and the cases by name."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE, STATUSES
+from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import a_migration
+
+FILES = [
+    {"id": "vda", "kind": "disk", "source_path": "/i/x", "dest_path": "/i/x"},
+    {"id": "vdb", "kind": "disk", "source_path": "/i/y", "dest_path": "/j/y"},
+]
+NAMES = ["missing", "source", "held", "temp", "final", "held+source", "final+temp"]
+
+
+def record(status: str = "migrating", **more) -> dict:
+    """A record with two files."""
+    return a_migration(1, status, **{"files": FILES, **more})
+
+
+def state(domain: str = "absent", files: str | dict = "missing", held: bool = False, started: bool = False) -> dict:
+    """What a node says."""
+    names = files if isinstance(files, dict) else {file["id"]: files for file in FILES}
+    return {"domain": domain, "held": held, "started": started, "starting": started, "files": names, "job": None, "exports": 0}
+
+
+SOURCE_OFF = state("defined", "source")
+SOURCE_ON = state("running", "source")
+HELD = state("absent", "held", held=True)
+GONE = state()
+TEMP = state("absent", "temp")
+DEST_OFF = state("defined", "final")
+DEST_ON = state("running", "final", started=True)
+
+node_states = st.one_of(
+    st.none(),
+    st.builds(
+        state,
+        domain=st.sampled_from(["absent", "defined", "running"]),
+        files=st.fixed_dictionaries({"vda": st.sampled_from(NAMES), "vdb": st.sampled_from(NAMES)}),
+        held=st.booleans(),
+        started=st.booleans(),
+    ),
+)
+records = st.builds(
+    lambda status, power, pending: record(status, old_power_state=power, pending_hosts=pending),
+    st.sampled_from(STATUSES),
+    st.sampled_from(["running", "shutoff", None]),
+    st.lists(st.sampled_from(["a", "b"]), unique=True),
+)
+
+
+def source_has_all(seen: dict) -> bool:
+    """The source's copy is complete, by what was seen."""
+    return seen["domain"] == "running" or all({"source", "held"} & set(seen["files"][file["id"]].split("+")) for file in FILES)
+
+
+def dest_has_all(seen: dict) -> bool:
+    """The dest's copy is complete: the first file has one path on both nodes, so dest calls it the source's."""
+    names = {file["id"]: set(seen["files"][file["id"]].split("+")) for file in FILES}
+    return seen["domain"] == "running" or (bool({"final", "source"} & names["vda"]) and "final" in names["vdb"])
+
+
+def check_laws(migration: dict, source: dict | None, dest: dict | None, decision: dict) -> None:
+    """What no decision may ever do."""
+    steps = decision["steps"]
+    # Law 1: a guest is started on one node only if the other one was seen not to run it, or provably never could.
+    if "start_source" in steps:
+        assert source is not None
+        assert dest is not None or migration["status"] in recovery.BEFORE_START
+        if dest is not None and dest["domain"] != "absent":
+            assert "withdraw_dest" in steps[: steps.index("start_source")]
+            assert dest["domain"] != "running" or migration["status"] == "reverting"
+    if "start_dest" in steps or "define_dest" in steps:
+        assert dest is not None
+        assert source is not None
+        assert source["domain"] == "absent"
+    if source and dest and source["domain"] == dest["domain"] == "running" and migration["status"] in ACTIVE:
+        assert decision["decision"] == "blocked"
+    # Law 2: a copy is deleted only if the other one was seen to be complete, or nobody's any more.
+    if "clean_dest" in steps:
+        assert dest is not None
+        if decision["decision"] == "clean_gone":
+            assert source is not None
+            assert source["domain"] == dest["domain"] == "absent"
+            assert migration["status"] in recovery.BEFORE_HOLD or all(name == "missing" for name in dest["files"].values())
+        elif decision["decision"] == "clean_pending":
+            assert dest["domain"] == "absent"
+            assert source is not None
+            assert source["domain"] != "absent"
+        else:
+            assert source is not None
+            assert source_has_all(source)
+            # Before the files go, the source is back in service.
+            assert source["domain"] == "running" or steps.index("restore_source") < steps.index("clean_dest")
+    if "delete_held" in steps:
+        assert source is not None
+        assert source["domain"] == "absent"
+        assert dest is not None
+        if decision["decision"] == "resume_confirm":
+            assert dest["domain"] != "absent"
+            assert dest_has_all(dest)
+        elif decision["decision"] == "clean_gone":
+            assert dest["domain"] == "absent"
+            assert dest_has_all(dest) or all(name == "missing" for name in dest["files"].values())
+        else:
+            assert decision["decision"] == "clean_pending"
+            assert dest["domain"] != "absent"
+    # A silent node is never given a step.
+    if dest is None:
+        assert not {"clean_dest", "withdraw_dest", "define_dest", "start_dest"} & set(steps)
+    if source is None:
+        assert not {"restore_source", "start_source", "delete_held"} & set(steps)
+    # A decision that does nothing has no steps; any other closes the record last.
+    assert bool(steps) == (decision["decision"] not in ("nothing", "blocked"))
+    assert not steps or (steps[-1] == "close" and steps.count("close") == 1)
+    assert decision["reason"]
+
+
+@given(records, node_states, node_states)
+@settings(max_examples=1000, deadline=None)
+def test_no_decision_breaks_a_law(migration, source, dest):
+    check_laws(migration, source, dest, recovery.decide(migration, source, dest))
+
+
+def test_the_whole_table_against_the_laws():
+    """Every status with every pair of states in which both files share one fate: no luck needed."""
+    ends = [None, *(state(*parts) for parts in itertools.product(["absent", "defined", "running"], NAMES, [False, True], [False, True]))]
+    for status, power, pending in itertools.product(STATUSES, ["running", "shutoff"], [[], ["a"], ["b"], ["a", "b"]]):
+        if pending and status in ACTIVE:
+            continue
+        migration = record(status, old_power_state=power, pending_hosts=pending)
+        for source, dest in itertools.product(ends, ends):
+            check_laws(migration, source, dest, recovery.decide(migration, source, dest))
+
+
+IN_FLIGHT = recovery.IN_FLIGHT
+BEFORE = recovery.BEFORE_START
+
+
+@pytest.mark.parametrize(
+    ("statuses", "power", "source", "dest", "expected", "steps"),
+    [
+        # The guest has never stopped: dest is cleaned.
+        (IN_FLIGHT, "running", SOURCE_ON, GONE, "roll_back", ["clean_dest", "close"]),
+        (IN_FLIGHT, "running", SOURCE_ON, TEMP, "roll_back", ["clean_dest", "close"]),
+        # Stopped, not held; held; held with dest defined.
+        (IN_FLIGHT, "running", SOURCE_OFF, TEMP, "roll_back", ["restore_source", "start_source", "clean_dest", "close"]),
+        (["migrating", "post-migrating"], "running", HELD, TEMP, "roll_back", ["restore_source", "start_source", "clean_dest", "close"]),
+        (["migrating", "post-migrating"], "running", HELD, DEST_OFF, "roll_back", ["withdraw_dest", "restore_source", "start_source", "clean_dest", "close"]),
+        (["migrating"], "shutoff", HELD, TEMP, "roll_back", ["restore_source", "clean_dest", "close"]),
+        (IN_FLIGHT, "shutoff", SOURCE_OFF, TEMP, "roll_back", ["restore_source", "clean_dest", "close"]),
+        # An interrupted hold: the domain is undefined, one file has its held name.
+        (["migrating", "post-migrating"], "running", state("absent", {"vda": "held", "vdb": "source"}), TEMP, "roll_back", None),
+        # The commit point is the first start on dest.
+        (["post-migrating"], "running", HELD, DEST_ON, "finish", ["close"]),
+        (["post-migrating"], "running", None, DEST_ON, "finish", ["close"]),
+        # Started, but its node lost power before the journal said so.
+        (["post-migrating"], "running", HELD, state("running", "final"), "finish", ["close"]),
+        (["post-migrating"], "running", HELD, state("defined", "final", started=True), "finish", ["start_dest", "close"]),
+        (["post-migrating"], "running", HELD, state("absent", "final", started=True), "finish", ["define_dest", "start_dest", "close"]),
+        (["post-migrating"], "running", None, state("defined", "final", started=True), "blocked", []),
+        (["post-migrating"], "running", HELD, state("absent", "missing", started=True), "roll_back", None),
+        # A stopped server is done when it is defined on dest.
+        (["post-migrating"], "shutoff", HELD, DEST_OFF, "finish", ["close"]),
+        (["post-migrating"], "shutoff", HELD, TEMP, "roll_back", ["restore_source", "clean_dest", "close"]),
+        (["post-migrating"], "shutoff", SOURCE_ON, DEST_OFF, "blocked", []),
+        # The way back was taken and interrupted.
+        (["post-migrating"], "running", SOURCE_ON, state("absent", "final", started=True), "roll_back", ["clean_dest", "close"]),
+        (
+            ["post-migrating"],
+            "running",
+            SOURCE_OFF,
+            state("absent", "final", started=True),
+            "roll_back",
+            ["restore_source", "start_source", "clean_dest", "close"],
+        ),
+        # Somebody else's doing.
+        (BEFORE, "running", HELD, state("running", "final"), "blocked", []),
+        (IN_FLIGHT, "running", SOURCE_ON, DEST_ON, "blocked", []),
+        (IN_FLIGHT, "running", SOURCE_OFF, DEST_ON, "blocked", []),
+        (["post-migrating"], "running", SOURCE_ON, state("defined", "final", started=True), "blocked", []),
+        # Silence. Case D: the source lost its power.
+        (IN_FLIGHT, "running", None, TEMP, "blocked", []),
+        (BEFORE, "running", SOURCE_ON, None, "roll_back", ["close"]),
+        (BEFORE, "running", SOURCE_OFF, None, "roll_back", ["restore_source", "start_source", "close"]),
+        (["post-migrating"], "running", HELD, None, "blocked", []),
+        (["post-migrating"], "running", SOURCE_ON, None, "blocked", []),
+        (IN_FLIGHT, "running", None, None, "blocked", []),
+        # Nothing good on the source: keep what dest has.
+        (["migrating", "post-migrating"], "running", GONE, TEMP, "blocked", []),
+        (["migrating", "post-migrating"], "running", state("defined", "missing"), TEMP, "blocked", []),
+        # Undefined by its owner before it was ever held.
+        (["accepted", "pre-migrating"], "running", state("absent", "source"), TEMP, "clean_gone", ["clean_dest", "close"]),
+        # Finished.
+        (["finished"], "running", HELD, DEST_ON, "nothing", []),
+        (["finished"], "running", HELD, DEST_OFF, "nothing", []),
+        (["finished"], "running", None, DEST_ON, "nothing", []),
+        (["finished"], "running", HELD, None, "nothing", []),
+        (["finished"], "running", SOURCE_OFF, DEST_ON, "blocked", []),
+        (["finished"], "running", SOURCE_ON, DEST_ON, "blocked", []),
+        # Case 22: undefined by its owner. With its disks, or without.
+        (["finished", "confirming"], "running", HELD, GONE, "clean_gone", ["clean_dest", "delete_held", "close"]),
+        (["finished", "confirming"], "running", HELD, state("absent", "final"), "clean_gone", ["delete_held", "close"]),
+        (["finished"], "running", HELD, state("absent", {"vda": "final", "vdb": "missing"}), "blocked", []),
+        # Confirm.
+        (["confirming"], "running", HELD, DEST_ON, "resume_confirm", ["delete_held", "close"]),
+        (["confirming"], "running", GONE, DEST_OFF, "resume_confirm", ["delete_held", "close"]),
+        (["confirming"], "running", HELD, state("defined", {"vda": "final", "vdb": "missing"}), "blocked", []),
+        (["confirming"], "running", SOURCE_OFF, DEST_ON, "blocked", []),
+        (["confirming"], "running", None, DEST_ON, "blocked", []),
+        (["confirming"], "running", HELD, None, "blocked", []),
+        # Revert.
+        (["reverting"], "running", HELD, DEST_ON, "resume_revert", ["withdraw_dest", "restore_source", "start_source", "clean_dest", "close"]),
+        (["reverting"], "running", HELD, DEST_OFF, "resume_revert", ["withdraw_dest", "restore_source", "start_source", "clean_dest", "close"]),
+        (["reverting"], "shutoff", HELD, GONE, "resume_revert", ["restore_source", "clean_dest", "close"]),
+        (["reverting"], "running", SOURCE_ON, GONE, "resume_revert", ["clean_dest", "close"]),
+        (["reverting"], "running", GONE, DEST_ON, "blocked", []),
+        (["reverting"], "running", HELD, None, "blocked", []),
+        (["reverting"], "running", SOURCE_ON, DEST_ON, "blocked", []),
+        # Ended.
+        (["confirmed", "reverted", "error", "failed"], "running", SOURCE_ON, DEST_ON, "nothing", []),
+    ],
+)
+def test_the_table_by_name(statuses, power, source, dest, expected, steps):
+    for status in statuses:
+        decision = recovery.decide(record(status, old_power_state=power), source, dest)
+        assert decision["decision"] == expected, (status, decision)
+        assert steps is None or decision["steps"] == steps, status
+
+
+def test_running_twice_is_loud():
+    reason = recovery.decide(record("migrating"), SOURCE_ON, DEST_ON)["reason"]
+    assert "BOTH a AND b" in reason
+
+
+def test_a_silent_dest_is_noted_for_later():
+    assert recovery.decide(record("migrating"), SOURCE_ON, None)["pending_hosts"] == ["b"]
+
+
+def test_a_move_without_a_dest_touches_none():
+    decision = recovery.decide(record("accepted", dest=None, files=[]), SOURCE_ON, None)
+    assert (decision["decision"], decision["steps"], decision["pending_hosts"]) == ("roll_back", ["close"], [])
+
+
+@pytest.mark.parametrize(
+    ("source", "dest", "seen_on", "expected"),
+    [
+        (SOURCE_ON, TEMP, "", "clean_pending"),
+        (SOURCE_ON, None, "", "blocked"),
+        (SOURCE_ON, DEST_OFF, "", "blocked"),
+        (None, TEMP, "", "blocked"),
+        (None, TEMP, "c", "clean_pending"),
+        (GONE, TEMP, "", "blocked"),
+        (GONE, TEMP, "c", "clean_pending"),
+        (GONE, TEMP, "b", "blocked"),
+    ],
+)
+def test_what_an_ended_migration_left_on_dest(source, dest, seen_on, expected):
+    decision = recovery.decide(record("error", pending_hosts=["b"]), source, dest, seen_on)
+    assert decision["decision"] == expected
+    assert decision["pending_hosts"] == ([] if expected == "clean_pending" else ["b"])
+
+
+def test_what_cannot_be_cleaned_yet_stays_noted():
+    decision = recovery.decide(record("error", pending_hosts=["a", "b"]), SOURCE_ON, TEMP)
+    assert (decision["steps"], decision["pending_hosts"]) == (["clean_dest", "close"], ["a"])
+
+
+def test_evacuations_and_same_host_moves_are_not_guessed_at():
+    assert recovery.decide(record("accepted", migration_type="evacuation"), SOURCE_ON, TEMP)["decision"] == "blocked"
+    assert recovery.decide(record("migrating", dest="a"), SOURCE_ON, SOURCE_ON)["decision"] == "blocked"
+
+
+# --- dead or slow
+
+OWNER = {"controller": "ctl", "boot_id": "boot", "pid_ns": "pid:[1]", "pid": 100, "pid_start": 5000, "awx_job_id": ""}
+HERE = {"controller": "ctl", "boot_id": "boot", "pid_ns": "pid:[1]", "pid": 7, "pid_start": 9000, "owner_start": None}
+
+
+def liveness(owner=None, local=None, heartbeat=None, journals=(), epoch=3) -> dict:
+    """With a lease of a minute."""
+    migration = {"uuid": "m", "epoch": epoch, "owner": {**OWNER, **(owner or {})}, "heartbeat_age_seconds": heartbeat}
+    return recovery.run_liveness(migration, list(journals), 60, {**HERE, **(local or {})})
+
+
+def contact(age: float, epoch: int = 3, migration: str = "m") -> dict:
+    """A journal of a node."""
+    return {"migration_uuid": migration, "epoch": epoch, "contact_age_seconds": age}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"heartbeat": 1}, "dead"),
+        ({"local": {"owner_start": 5000}, "heartbeat": 9999}, "alive"),
+        ({"local": {"owner_start": 5001}, "heartbeat": 1}, "dead"),
+        ({"owner": {"pid_ns": "pid:[2]"}, "local": {"owner_start": 5000}, "heartbeat": 61}, "dead"),
+        ({"owner": {"boot_id": "other"}, "heartbeat": 61}, "dead"),
+        ({"owner": {"controller": "other"}, "heartbeat": 59}, "alive"),
+        ({"owner": {"controller": "other"}}, "unknown"),
+        ({"owner": {"controller": "other"}, "heartbeat": 500, "journals": [contact(3)]}, "alive"),
+        ({"owner": {"controller": "other"}, "heartbeat": 500, "journals": [contact(3, epoch=2)]}, "dead"),
+        ({"owner": {"controller": "other"}, "heartbeat": 500, "journals": [contact(3, migration="x")]}, "dead"),
+        ({"owner": {"controller": "other"}, "journals": [{"migration_uuid": "m", "epoch": 3, "contact_age_seconds": None}]}, "unknown"),
+        ({"owner": {"boot_id": ""}, "local": {"boot_id": ""}, "heartbeat": 1}, "alive"),
+    ],
+)
+def test_dead_or_slow(arguments, expected):
+    answer = liveness(**arguments)
+    assert (answer["state"], answer["mine"]) == (expected, False)
+    assert answer["text"]
+
+
+def test_my_own_migration():
+    assert liveness(local={"pid": 100, "pid_start": 5000, "owner_start": 5000})["mine"]
+    assert not liveness(local={"pid": 100, "pid_start": 5001, "owner_start": 5001})["mine"]
+
+
+# --- commands
+
+
+@pytest.mark.parametrize(
+    ("status", "verbs"),
+    [
+        ("accepted", ["recover", "cold_migrate"]),
+        ("post-migrating", ["recover", "cold_migrate"]),
+        ("finished", ["confirm", "revert"]),
+        ("confirming", ["confirm", "recover"]),
+        ("reverting", ["revert", "recover"]),
+        ("confirmed", []),
+        ("error", []),
+    ],
+)
+def test_commands_by_status(status, verbs):
+    assert recovery.legal_commands(record(status)) == [f"ansible-playbook coldmove.libvirt.{verb} -e server=web1" for verb in verbs]
+
+
+def test_commands_while_another_run_is_alive_and_for_left_overs():
+    assert recovery.legal_commands(record("migrating"), "alive") == ["ansible-playbook coldmove.libvirt.status -e server=web1"]
+    assert recovery.legal_commands(record("error", pending_hosts=["b"])) == ["ansible-playbook coldmove.libvirt.recover -e server=web1"]
