@@ -35,7 +35,7 @@ unit: setup ## unit tests
 	@$(GATES) unit
 
 sanity: setup ## ansible-test sanity, all tests, without a container engine
-	@$(GATES) sanity sanity-py39 newest
+	@$(GATES) sanity sanity-py39 newest-sanity
 
 docs: setup ## check the documentation and the changelog
 	@$(GATES) docs changelog
