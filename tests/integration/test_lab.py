@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from lab import MIB, DiskSpec, GuestSpec, Lab, LabError
 from lab.processes import pids
 
@@ -79,7 +80,7 @@ def test_inventory_kinds(lab: Lab, tmp_path: Path) -> None:
 
 def test_guest_writes_survive_power_loss_and_autostart(lab: Lab) -> None:
     """What a guest was told is on its disk is there after its node lost power, came back and started the guest by itself."""
-    spec = GuestSpec("we'ird \"näme\" $x", [DiskSpec(content_mib=1), DiskSpec(32 * MIB, "raw", "swap")], vcpus=2, autostart=True)
+    spec = GuestSpec('we\'ird "näme" $x', [DiskSpec(content_mib=1), DiskSpec(32 * MIB, "raw", "swap")], vcpus=2, autostart=True)
     guest = lab.define_guest("node1", spec)
     try:
         lab.start_guest("node1", guest)
@@ -116,7 +117,7 @@ def test_guest_writes_survive_power_loss_and_autostart(lab: Lab) -> None:
 
 def test_guests_that_do_not_shut_down(lab: Lab) -> None:
     """One runs on, one has no system at all."""
-    stubborn, mute = (lab.define_guest("node1", GuestSpec(name, shutdown=name)) for name in ("ignore", "mute"))  # type: ignore[arg-type]
+    stubborn, mute = (lab.define_guest("node1", GuestSpec(name, shutdown=name)) for name in ("ignore", "mute"))
     try:
         lab.start_guest("node1", stubborn)
         lab.start_guest("node1", mute, wait=False)
@@ -139,6 +140,18 @@ def test_backing_chain(lab: Lab) -> None:
         assert "made by the lab" in lab.read_disk("node2", guest.files[-1], "lab-disk")
     finally:
         lab.remove_guest("node2", guest)
+
+
+def test_failed_define_leaves_nothing(lab: Lab) -> None:
+    """A guest that libvirt refuses leaves no disk; one whose disk exists already leaves the other's disk alone."""
+    with pytest.raises(LabError, match="Failed to define"):
+        lab.define_guest("node2", GuestSpec("bad", machine="no-such-machine"))
+    assert lab.exec("node2", "ls", "-A", INSTANCES).stdout == ""
+    guest = lab.define_guest("node2", GuestSpec("once"))
+    with pytest.raises(LabError, match="exists already"):
+        lab.define_guest("node2", GuestSpec("twice", [DiskSpec(file="new.qcow2"), DiskSpec(file="once-vda.qcow2")]))
+    assert lab.exec("node2", "ls", "-A", INSTANCES).stdout == "once-vda.qcow2\n"
+    lab.remove_guest("node2", guest)
 
 
 def test_guard_holds_libvirtd_back(lab: Lab) -> None:
@@ -269,6 +282,17 @@ def test_interrupted_up_leaves_nothing(number: signal.Signals, delay: float) -> 
         subprocess.run([*COMMAND, "down", "--name", name], check=True)
     time.sleep(0.3)
     assert traces(name) == []
+
+
+def test_lab_that_died_is_made_anew() -> None:
+    """After a crash of the holder `up` begins again, without anything of before."""
+    with Lab(f"x{os.getpid()}", nodes=1) as lab:
+        lab.exec("node1", "touch", "/etc/before")
+        lab.holder.kill()
+        assert not lab.is_running("node1")
+        lab.up()
+        assert lab.exec("node1", "test", "-e", "/etc/before", check=False).returncode != 0
+    assert traces(lab.name) == []
 
 
 def test_mistakes_are_told(lab: Lab) -> None:

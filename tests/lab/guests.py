@@ -32,12 +32,18 @@ class Guests(Nodes):
     def define_guest(self, node: str, spec: GuestSpec) -> GuestState:
         """Make a guest's disks on a node and define it there; it is not started."""
         guest = self._register(spec)
-        files = [path for disk in disk_files(spec) for path in self._make_disk(node, disk)]
+        files: list[str] = []
+        try:
+            for disk in disk_files(spec):
+                files += self._make_disk(node, disk)
+            self.exec(node, "virsh", "-q", "-c", "qemu:///system", "define", "/dev/stdin", stdin=domain_xml(spec, guest))
+            if spec.autostart:
+                self.virsh(node, "autostart", guest.uuid)
+        except LabError:
+            self.remove_guest(node, replace(guest, files=files))
+            raise
         with self.paths.update() as state:
             state.guests[spec.name].files = files
-        self.exec(node, "virsh", "-q", "-c", "qemu:///system", "define", "/dev/stdin", stdin=domain_xml(spec, guest))
-        if spec.autostart:
-            self.virsh(node, "autostart", guest.uuid)
         return replace(guest, files=files)
 
     def _register(self, spec: GuestSpec) -> GuestState:

@@ -56,6 +56,7 @@ class Nodes:
         self.paths.load().node(node)
         if self._init_or_none(node):
             return
+        self._forget_connections(node)
         self._spawn(node, self.holder)
         if wait:
             self.wait_booted(node, wait, timeout)
@@ -68,6 +69,11 @@ class Nodes:
         """Whether the node has power."""
         self.paths.load().node(node)
         return self._init_or_none(node) is not None
+
+    def _forget_connections(self, node: str) -> None:
+        """End a shared ssh connection to what the node was before it lost power; the next ssh would only learn that it is dead."""
+        command = self.ssh_command(node)
+        run(command[0], "-O", "exit", *command[1:], check=False)
 
     def _spawn(self, node: str, main: Process) -> None:
         """Start a node's init in its own namespaces, as a grandchild of the holder."""

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import LabError
+from lab.shell import ENVIRONMENT
 from lab.state import GUEST_IMAGE_PATH, INSTANCES_PATH, NodeState, Paths, State
 
 if TYPE_CHECKING:
@@ -30,6 +32,23 @@ FRESH = {
 FOREIGN = ("coldmove",)
 """Accounts and files whose names start so are the collection's: nodes start without them even if the machine has them."""
 FOREIGN_PLACES = ("etc", "var/lib", "var/log", "var/cache", "usr/local/sbin", "usr/local/bin", "usr/local/lib", "usr/local/libexec", "usr/local/share")
+
+TOOLS = {
+    **dict.fromkeys(("nsenter", "unshare", "setsid", "mount", "losetup", "mkswap", "fallocate"), "util-linux"),
+    **dict.fromkeys(("ip", "tc"), "iproute2"),
+    **dict.fromkeys(("sshd",), "openssh-server"),
+    **dict.fromkeys(("ssh", "ssh-keygen"), "openssh-client"),
+    **dict.fromkeys(("libvirtd", "virtlogd"), "libvirt-daemon-system"),
+    **dict.fromkeys(("mke2fs", "mkfs.ext4", "e2fsck", "debugfs"), "e2fsprogs"),
+    **dict.fromkeys(("modprobe", "depmod"), "kmod"),
+    "busybox": "busybox-static",
+    "nc": "netcat-openbsd",
+    "ping": "iputils-ping",
+    "qemu-img": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "virsh": "libvirt-clients",
+}
+"""Commands that the lab runs, and the packages they come in."""
 
 LIBVIRTD_CONF = """\
 unix_sock_group = "root"
@@ -107,10 +126,17 @@ class Upper:
 
 
 def check_machine() -> None:
-    """An overlay shows one file system: what nodes need of the machine must be on its root."""
+    """Refuse, with all reasons at once, before anything is made."""
+    missing = {name: package for name, package in TOOLS.items() if not shutil.which(name, path=ENVIRONMENT["PATH"])}
+    reasons = []
+    if missing:
+        reasons.append(f"commands {', '.join(missing)} are missing; install the packages {' '.join(sorted(set(missing.values())))} (Debian's names)")
     apart = [name for name in ("/usr", "/etc", "/var", "/var/lib") if os.stat(name).st_dev != os.stat("/").st_dev]
     if apart:
-        raise LabError(f"{', '.join(apart)} are on other file systems than /: the lab's nodes would not see them")
+        # An overlay shows one file system only.
+        reasons.append(f"{', '.join(apart)} are on other file systems than /: the lab's nodes would not see them")
+    if reasons:
+        raise LabError("this machine cannot carry a lab: " + "; ".join(reasons))
 
 
 def build(paths: Paths, state: State, node: NodeState) -> None:
