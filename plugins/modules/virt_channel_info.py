@@ -68,14 +68,13 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors imp
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
 
 _AT_ONCE = 8
-_KEEPALIVE_SECONDS = 30
 
 
 def attempt(peer: dict[str, object]) -> str:
     """Why the channel to ``peer`` does not open; empty if it does."""
     end = channel.Peer(str(peer["address"]), int(str(peer["port"])), paths.ACCOUNT, str(paths.IDENTITY), str(paths.KNOWN_HOSTS))
     try:
-        with channel.opened(end, ["/nothing-is-offered"], _KEEPALIVE_SECONDS):
+        with channel.connected(end, {f"/{paths.OFFERS_DIR.name}/proof": "/nonexistent"}):
             return ""
     except ColdmoveError as exc:
         return str(exc)

@@ -10,7 +10,8 @@ module: virt_disk_receive
 short_description: Take the disks of a server in on the dest of a move
 version_added: 0.1.0
 description:
-  - Creates the files of a move under temporary names and serves each over NBD on a unix socket that only root and the data channel reach.
+  - Creates the files of a move under temporary names, serves each over NBD on a unix socket that only root reaches,
+    and opens the data channel over which the source reaches them.
   - Afterwards it closes the exports, makes the content durable, compares it with what the source has read, and only then gives the final names.
   - Runs on the dest node. A file that exists already is never overwritten.
 author: coldmove contributors (@coldmove)
@@ -40,6 +41,13 @@ options:
     type: str
     choices: [offered, committed, absent]
     required: true
+  address:
+    description: Name, IPv4 or IPv6 address of the source on the migration network. Required if O(state=offered).
+    type: str
+  port:
+    description: Port of the source's sshd.
+    type: int
+    default: 22
   instances_path:
     description: Directory under which missing directories of the files may be created.
     type: path
@@ -61,13 +69,14 @@ EXAMPLES = r"""
     migration_epoch: "{{ migration.epoch }}"
     state: offered
     files: "{{ migration.files }}"
+    address: node1.example.net
   delegate_to: node2
   register: offered
 """
 
 RETURN = r"""
 exports:
-  description: Name of the socket in the channel's folder, by file id.
+  description: Name of the socket on both ends of the channel, by file id.
   type: dict
   returned: O(state=offered)
 job:
@@ -89,8 +98,9 @@ kept:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.channel import Peer
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import receiving
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, receiving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
@@ -100,7 +110,8 @@ def receive(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     """Reach ``params['state']``; the module's result."""
     files = params["files"]
     if params["state"] == "offered":
-        offered, changed = receiving.offer(journal, files, params["instances_path"])
+        source = Peer(params["address"], params["port"], paths.ACCOUNT, str(paths.IDENTITY), str(paths.KNOWN_HOSTS))
+        offered, changed = receiving.offer(journal, files, params["instances_path"], source)
         return {"changed": changed, "exports": offered}
     job = Job(journal, "verify")
     if params["state"] == "committed":
@@ -120,11 +131,14 @@ def main() -> None:
             "migration_epoch": {"type": "int", "required": True},
             "state": {"type": "str", "choices": ["offered", "committed", "absent"], "required": True},
             "files": FILES_ARG,
+            "address": {"type": "str"},
+            "port": {"type": "int", "default": 22},
             "instances_path": {"type": "path", "default": "/var/lib/libvirt/images"},
             "digests": {"type": "dict", "default": {}},
             "verify": {"type": "bool", "default": True},
             **JOB_ARGS,
         },
+        required_if=[("state", "offered", ["address"])],
         supports_check_mode=True,
     )
     try:

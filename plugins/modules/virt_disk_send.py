@@ -10,7 +10,7 @@ module: virt_disk_send
 short_description: Send the disks of a server that is off to the dest of a move
 version_added: 0.1.0
 description:
-  - Copies the held files of a server through the data channel to the exports that M(coldmove.libvirt.virt_disk_receive) offers on the dest,
+  - Copies the held files of a server to the exports that M(coldmove.libvirt.virt_disk_receive) offers through the data channel,
     sparse and as opaque bytes, and digests what a guest would read from them meanwhile.
   - The copy is a job of the node. It goes on when the controller or the connection to it is lost, and the next call attaches to it.
   - Runs on the source node.
@@ -41,13 +41,6 @@ options:
     type: str
     choices: [reachable, sent, absent]
     required: true
-  address:
-    description: Name, IPv4 or IPv6 address of the dest on the migration network. Required unless O(state=absent).
-    type: str
-  port:
-    description: Port of the dest's sshd.
-    type: int
-    default: 22
   exports:
     description: Names of the export sockets by file id, as M(coldmove.libvirt.virt_disk_receive) returned them.
     type: dict
@@ -73,7 +66,6 @@ EXAMPLES = r"""
     migration_epoch: "{{ migration.epoch }}"
     state: sent
     files: "{{ migration.files }}"
-    address: node2.example.net
     exports: "{{ offered.exports }}"
   delegate_to: node1
   register: sent
@@ -81,7 +73,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 job:
-  description: State, progress and result of the copy. The result has bytes_total, bytes_sent, copy_seconds, digest_seconds, retries, digests.
+  description: State, progress and result of the copy. The result has bytes_total, bytes_read, copy_seconds, digest_seconds, retries, digests.
   type: dict
   returned: O(state=sent)
 """
@@ -89,7 +81,6 @@ job:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.channel import Peer
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, sending
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
@@ -101,8 +92,7 @@ def order_of(journal: Journal, params: dict[str, t.Any]) -> sending.Order:
     """The transfer that ``params`` ask for."""
     return sending.Order(
         files=[file for file in params["files"] if file["copy"]],
-        peer=Peer(params["address"], params["port"], paths.ACCOUNT, str(paths.IDENTITY), str(paths.KNOWN_HOSTS)),
-        exports=params["exports"],
+        sockets={name: str(paths.OFFERS_DIR / token) for name, token in params["exports"].items()},
         verify=params["verify"],
         bandwidth_limit=params["bandwidth_limit"],
         stall_timeout=params["stall_timeout"],
@@ -133,15 +123,12 @@ def main() -> None:
             "migration_epoch": {"type": "int", "required": True},
             "state": {"type": "str", "choices": ["reachable", "sent", "absent"], "required": True},
             "files": FILES_ARG,
-            "address": {"type": "str"},
-            "port": {"type": "int", "default": 22},
             "exports": {"type": "dict", "default": {}},
             "verify": {"type": "bool", "default": True},
             "bandwidth_limit": {"type": "bytes", "default": "0"},
             "stall_timeout": {"type": "int", "default": 120},
             **JOB_ARGS,
         },
-        required_if=[("state", "reachable", ["address"]), ("state", "sent", ["address"])],
         supports_check_mode=True,
     )
     try:

@@ -4,10 +4,13 @@
 #
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
-"""The data channel: an ssh connection to the restricted account of a peer that forwards unix sockets and can do nothing else.
+"""The data channel: dest's ssh connection to the restricted account of the source, over which dest offers its exports.
 
-OpenSSH does the work. On the dest, sshd confines the account (roles/ssh_trust): chroot to the folder of the export
-sockets, no session, no TCP, no other forwarding. Here is the source's end.
+OpenSSH does the work. Dest connects and asks the source's sshd to listen on a unix socket for each export
+(``ssh -R SOCKET:EXPORT``); what the source writes into that socket arrives at dest's export. On the source, sshd confines
+the account (roles/ssh_trust): chroot, no session, no TCP, no connecting to anything, only such sockets, in one folder.
+So a key opens nothing on its peers: it can offer, and root on the source decides to use what is offered.
+(The other direction, ``ssh -L``, was tried: OpenSSH cannot permit unix sockets there without also permitting TCP.)
 """
 
 from __future__ import annotations
@@ -24,10 +27,13 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors imp
 #: AES-GCM is the fastest where the CPU has AES; the last one is OpenSSH's own default for those that have not.
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com"
 CONNECT_TIMEOUT_SECONDS = 20
+#: A connection that is silent for so long is given up and made anew; the copy goes on over the new one.
+KEEPALIVE_SECONDS = 30
+RETRY_SECONDS = 1.0
 
 
 class Peer(t.NamedTuple):
-    """The dest's end of the channel. ``address`` is a name, an IPv4 or an IPv6 address."""
+    """The source's end of the channel. ``address`` is a name, an IPv4 or an IPv6 address."""
 
     address: str
     port: int
@@ -36,56 +42,69 @@ class Peer(t.NamedTuple):
     known_hosts: str
 
 
-class Channel:
-    """An open channel. ``sockets`` maps each remote socket name to its local path; ``sent_bytes()`` counts what went out."""
+class Connection(t.NamedTuple):
+    """A connection that stands."""
 
-    def __init__(self, process: subprocess.Popen[str], sockets: dict[str, str]) -> None:
-        self._process = process
-        self.sockets = sockets
+    process: subprocess.Popen[str]
 
     def alive(self) -> bool:
-        """Whether the ssh connection still stands."""
-        return self._process.poll() is None
-
-    def sent_bytes(self) -> int:
-        """Bytes that this ssh process has written so far: what crossed the wire, with encryption, and its few replies."""
-        for line in Path(f"/proc/{self._process.pid}/io").read_text(encoding="ascii").splitlines():
-            name, _, value = line.partition(":")
-            if name == "wchar":
-                return int(value)
-        return 0
+        """Whether ssh still runs."""
+        return self.process.poll() is None
 
 
 @contextlib.contextmanager
-def opened(peer: Peer, remote_sockets: t.Iterable[str], keepalive_seconds: int) -> t.Iterator[Channel]:
-    """Open a channel to ``peer`` that forwards each of ``remote_sockets`` (absolute in the peer's channel folder).
+def connected(peer: Peer, offers: t.Mapping[str, str]) -> t.Iterator[Connection]:
+    """Connect to ``peer`` and offer local sockets there: ``offers`` maps each path in the peer's chroot to a local socket.
 
-    ``keepalive_seconds``: a peer that is silent for this long is given up. Raises ColdmoveError with ssh's own words.
+    Raises ColdmoveError with ssh's own words if the peer does not let us in or does not take the offers.
     """
     with tempfile.TemporaryDirectory(prefix="coldmove-channel-") as folder:
-        local = {name: f"{folder}/{index}" for index, name in enumerate(remote_sockets)}
-        errors = Path(folder) / "ssh.log"
+        ready, errors = Path(folder) / "ready", Path(folder) / "ssh.log"
         with open(errors, "w", encoding="utf-8") as stderr:
-            process = subprocess.Popen(
-                _command(peer, local, keepalive_seconds),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                text=True,
-            )
+            process = subprocess.Popen(_command(peer, offers, ready), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
         try:
-            _await_sockets(process, peer, list(local.values()), errors)
-            yield Channel(process, local)
+            _await_ready(process, peer, ready, errors)
+            yield Connection(process)
         finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end(process)
 
 
-def _command(peer: Peer, local: dict[str, str], keepalive_seconds: int) -> list[str]:
+def keep_connected(peer: Peer, offers: t.Mapping[str, str], report: t.Callable[[dict[str, t.Any]], None]) -> None:
+    """Keep the channel open until this process is ended: a connection that breaks is made anew.
+
+    Reports ``{connected, error, received_before, ssh_pid}``; see received_bytes().
+    """
+    received = 0
+    while True:
+        try:
+            with connected(peer, offers) as connection:
+                report({"connected": True, "error": "", "received_before": received, "ssh_pid": connection.process.pid})
+                before = received
+                while connection.alive():
+                    received = before + _read_bytes(connection.process.pid)
+                    time.sleep(0.2)
+            problem = "the connection broke"
+        except ColdmoveError as exc:
+            problem = str(exc)
+        report({"connected": False, "error": problem, "received_before": received, "ssh_pid": 0})
+        time.sleep(RETRY_SECONDS)
+
+
+def received_bytes(progress: t.Mapping[str, t.Any]) -> int:
+    """Bytes that came over the wire through a channel whose keep_connected() last reported ``progress``, with encryption."""
+    pid = int(progress.get("ssh_pid") or 0)
+    return int(progress.get("received_before") or 0) + (_read_bytes(pid) if pid else 0)
+
+
+def _read_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("rchar:")), 0)
+
+
+def _command(peer: Peer, offers: t.Mapping[str, str], ready: Path) -> list[str]:
     options = {
         "BatchMode": "yes",
         "IdentitiesOnly": "yes",
@@ -94,12 +113,12 @@ def _command(peer: Peer, local: dict[str, str], keepalive_seconds: int) -> list[
         "UserKnownHostsFile": peer.known_hosts,
         "GlobalKnownHostsFile": "/dev/null",
         "UpdateHostKeys": "no",
-        "ControlPath": "none",
+        "ControlMaster": "yes",
+        "ControlPath": str(ready),
+        "ControlPersist": "no",
         "ConnectTimeout": str(CONNECT_TIMEOUT_SECONDS),
         "ExitOnForwardFailure": "yes",
-        "StreamLocalBindUnlink": "yes",
-        "StreamLocalBindMask": "0177",
-        "ServerAliveInterval": str(max(1, keepalive_seconds // 6)),
+        "ServerAliveInterval": str(KEEPALIVE_SECONDS // 6),
         "ServerAliveCountMax": "6",
         "Ciphers": CIPHERS,
         "Compression": "no",
@@ -108,20 +127,38 @@ def _command(peer: Peer, local: dict[str, str], keepalive_seconds: int) -> list[
     command = ["setpriv", "--pdeathsig", "KILL", "ssh", "-F", "none", "-N", "-T", "-p", str(peer.port), "-l", peer.account]
     for name, value in options.items():
         command += ["-o", f"{name}={value}"]
-    for remote, path in local.items():
-        command += ["-L", f"{path}:{remote}"]
+    for there, here in offers.items():
+        command += ["-R", f"{there}:{here}"]
     return [*command, "--", peer.address]
 
 
-def _await_sockets(process: subprocess.Popen[str], peer: Peer, sockets: list[str], errors: Path) -> None:
-    """ssh makes the local sockets once it is let in; nothing may use them earlier."""
+def _await_ready(process: subprocess.Popen[str], peer: Peer, ready: Path, errors: Path) -> None:
+    """ssh answers on its control socket once it is let in; ``-O check`` then waits for nothing, so the offers are asked for by their effect."""
     deadline = time.monotonic() + CONNECT_TIMEOUT_SECONDS + 10
-    while not all(Path(path).is_socket() for path in sockets):
+    while not ready.is_socket():
         if process.poll() is not None or time.monotonic() > deadline:
-            words = errors.read_text(encoding="utf-8", errors="replace").strip() or "no answer"
-            raise ColdmoveError(
-                f"data channel to {peer.account}@{peer.address} port {peer.port} refused: {words}. "
-                "Run 'ansible-playbook coldmove.libvirt.ssh_trust' and see which pair it names"
-            )
+            raise _refused(peer, errors)
         time.sleep(0.02)
+    # The peer's answers to the offers follow at once; a refused one ends ssh (ExitOnForwardFailure).
+    try:
+        process.wait(0.3)
+    except subprocess.TimeoutExpired:
+        return
+    raise _refused(peer, errors)
 
+
+def _refused(peer: Peer, errors: Path) -> ColdmoveError:
+    words = errors.read_text(encoding="utf-8", errors="replace").strip() or "no answer"
+    return ColdmoveError(
+        f"data channel to {peer.account}@{peer.address} port {peer.port} refused: {words}. "
+        "Run 'ansible-playbook coldmove.libvirt.ssh_trust' and see which pair it names"
+    )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -14,13 +14,17 @@ from pathlib import Path
 STATE_DIR = Path("/var/lib/coldmove")
 #: Sockets and pid files: gone after a reboot, like the processes they belong to.
 RUN_DIR = Path("/run/coldmove")
-#: The root directory that sshd confines the channel's account to (``ChrootDirectory``): export sockets and nothing else.
+#: The root directory that sshd confines the channel's account to (``ChrootDirectory``).
 CHANNEL_DIR = RUN_DIR / "channel"
+#: The one folder in it that the account may write to: sshd puts the sockets there that peers offer. Root alone uses them.
+OFFERS_DIR = CHANNEL_DIR / "offers"
+#: Sockets of this node's own exports: root's and the channel's, which is root's too.
+EXPORTS_DIR = RUN_DIR / "exports"
 #: The channel's key, the peers' pinned host keys, and the keys that may open the channel of this node.
 TRUST_DIR = Path("/etc/coldmove")
 IDENTITY = TRUST_DIR / "id_ed25519"
 KNOWN_HOSTS = TRUST_DIR / "known_hosts"
 AUTHORIZED_KEYS = TRUST_DIR / "authorized_keys"
 SSHD_DROP_IN = Path("/etc/ssh/sshd_config.d/10-coldmove.conf")
-#: The account that sshd lets in for the channel, and its group, which may open the export sockets.
+#: The account that sshd lets in for the channel.
 ACCOUNT = "coldmove"

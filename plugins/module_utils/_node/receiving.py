@@ -8,31 +8,32 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import secrets
 import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import channel, exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending import Report, progress
 
 MoveFile = dict[str, t.Any]
 
 
-def offer(journal: Journal, files: list[MoveFile], instances_path: str) -> tuple[dict[str, str], bool]:
-    """Create every file empty under its temporary name and export it; ``({file id: socket name}, changed)``.
+def offer(journal: Journal, files: list[MoveFile], instances_path: str, source: channel.Peer) -> tuple[dict[str, str], bool]:
+    """Create every file empty under its temporary name, export it, and offer the exports to ``source``; ``({file id: token}, changed)``.
 
-    Raises ColdmoveError if a final name is taken by a file that is not this migration's.
+    A token is the name of the export's socket on both ends. Raises ColdmoveError if a final name is taken by a file that is not
+    this migration's, or if the source does not let the channel in.
     """
-    _channel_directory()
+    paths.EXPORTS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     tokens = dict(journal.data.get("tokens", {}))
-    # A socket's name is a secret of this transfer: the channel's account may open sockets but not list them.
+    # A socket's name is a secret of this transfer: no peer can take another one's place by guessing it.
     tokens.update({file["id"]: secrets.token_hex(16) for file in files if file["id"] not in tokens})
     journal.note(tokens=tokens)
     changed = False
@@ -41,15 +42,38 @@ def offer(journal: Journal, files: list[MoveFile], instances_path: str) -> tuple
             continue  # committed by an earlier run
         changed |= _create(journal, file, instances_path)
         changed |= _serve(file, tokens[file["id"]])
-    return {file["id"]: f"/{tokens[file['id']]}" for file in files}, changed
+    if any(file.get("copy", True) for file in files):
+        changed |= _open_channel(journal, files, source)
+    return {file["id"]: tokens[file["id"]] for file in files}, changed
+
+
+def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer) -> bool:
+    """Have the channel kept open by a job of this node, and wait until it stands for the first time."""
+    job = Job(journal, "channel")
+    if job.status().get("progress", {}).get("connected"):
+        return False
+    job.cancel()
+    tokens = journal.data["tokens"]
+    offers = {f"/{paths.OFFERS_DIR.name}/{tokens[file['id']]}": str(_endpoint(tokens[file["id"]])[0]) for file in files if file.get("copy", True)}
+    # The first connection is made here, so that a refusal is the answer of this very step.
+    with channel.connected(source, offers):
+        pass
+    job.ensure_started(lambda report: channel.keep_connected(source, offers, report) or {})
+    deadline = time.monotonic() + channel.CONNECT_TIMEOUT_SECONDS
+    while not (progress := job.status().get("progress", {})).get("connected"):
+        if time.monotonic() > deadline:
+            raise ColdmoveError(progress.get("error") or f"the data channel to {source.address} was not opened in time")
+        time.sleep(0.02)
+    return True
 
 
 def commit(journal: Journal, files: list[MoveFile], digests: dict[str, t.Any] | None, report: Report) -> dict[str, t.Any]:
-    """Close the exports, make everything durable, compare contents, give the final names. ``{verify_seconds, digests}``.
+    """Close the exports, make everything durable, compare contents, give the final names. ``{received_bytes, verify_seconds, digests}``.
 
     ``digests``: what the source read, by file id; None if the operator asked for no verification.
     Raises ColdmoveError, with nothing under a final name that did not pass.
     """
+    received = _close_channel(journal)
     waiting = [file for file in files if not nodefiles.is_ours(journal, file["dest_path"])]
     for file in waiting:
         _withdraw(journal, file["id"])
@@ -59,12 +83,13 @@ def commit(journal: Journal, files: list[MoveFile], digests: dict[str, t.Any] | 
     seconds = round(time.monotonic() - begun, 3)
     for file in waiting:
         nodefiles.take_name(file["temp_path"], file["dest_path"])
-    return {"verify_seconds": seconds, "digests": found}
+    return {"received_bytes": received, "verify_seconds": seconds, "digests": found}
 
 
 def discard(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[str]]:
     """Close the exports and delete what this migration made here: ``(deleted paths, kept paths with the reason)``."""
     deleted, kept = [], []
+    _close_channel(journal)
     for file in files:
         _withdraw(journal, file["id"])
         for path in (file["temp_path"], file["dest_path"]):
@@ -108,9 +133,16 @@ def _serve(file: MoveFile, token: str) -> bool:
     if not file.get("copy", True) or exports.export_pid(socket, pid_file) is not None:
         return False
     exports.start_export(file["temp_path"], "raw", file["id"], socket, pid_file)
-    os.chown(socket, 0, grp.getgrnam(paths.ACCOUNT).gr_gid)
-    os.chmod(socket, 0o660)
     return True
+
+
+def _close_channel(journal: Journal) -> int:
+    """End the channel; the bytes that came through it."""
+    job = Job(journal, "channel")
+    received = int(journal.data.get("received_bytes", 0)) + channel.received_bytes(job.status().get("progress", {}))
+    if job.cancel():
+        journal.note(received_bytes=received)
+    return received
 
 
 def _withdraw(journal: Journal, file_id: str) -> None:
@@ -125,15 +157,7 @@ def running_exports(journal: Journal) -> int:
 
 
 def _endpoint(token: str) -> tuple[Path, Path]:
-    return paths.CHANNEL_DIR / token, paths.RUN_DIR / f"{token}.pid"
-
-
-def _channel_directory() -> None:
-    """sshd confines the account to this folder: owned by root, entered but not listed by the account, closed to all others."""
-    paths.RUN_DIR.mkdir(mode=0o711, exist_ok=True)
-    paths.CHANNEL_DIR.mkdir(mode=0o710, exist_ok=True)
-    os.chown(paths.CHANNEL_DIR, 0, grp.getgrnam(paths.ACCOUNT).gr_gid)
-    os.chmod(paths.CHANNEL_DIR, 0o710)
+    return paths.EXPORTS_DIR / token, paths.EXPORTS_DIR / f"{token}.pid"
 
 
 def _verify(files: list[MoveFile], expected: dict[str, t.Any], report: Report) -> dict[str, t.Any]:

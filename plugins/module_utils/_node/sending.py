@@ -12,8 +12,8 @@ import multiprocessing
 import subprocess
 import time
 import typing as t
+from pathlib import Path
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import channel as channels
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
@@ -21,15 +21,16 @@ Report = t.Callable[[dict[str, t.Any]], None]
 _FORK = multiprocessing.get_context("fork")
 _POLL_SECONDS = 0.2
 _RETRY_SECONDS = 2.0
+#: What qemu-img reads to get going (libraries and the like).
+_START_UP_BYTES = 256 * 1024
 
 
 class Order(t.NamedTuple):
     """What to send: ``files`` (move files, read from their held_path), where to, and how."""
 
     files: list[dict[str, t.Any]]
-    peer: channels.Peer
-    #: file id -> name of its export's socket in the peer's channel folder
-    exports: dict[str, str]
+    #: file id -> local socket of the data channel behind which its export is
+    sockets: dict[str, str]
     verify: bool
     #: bytes per second, 0 is no limit
     bandwidth_limit: int
@@ -41,17 +42,22 @@ class Order(t.NamedTuple):
 
 def probe(order: Order) -> None:
     """Prove, while the guest still runs, that every export can be reached through the channel. Raises ColdmoveError."""
-    with channels.opened(order.peer, order.exports.values(), order.stall_timeout) as channel:
-        for file in order.files:
-            size = exports.probe(channel.sockets[order.exports[file["id"]]], file["id"])
-            if size < file["size_bytes"]:
-                raise ColdmoveError(f"{order.peer.address} offers {size} bytes for {file['id']}, which needs {file['size_bytes']}")
+    for file in order.files:
+        size = exports.probe(order.sockets[file["id"]], file["id"])
+        if size < file["size_bytes"]:
+            raise ColdmoveError(f"the dest offers {size} bytes for {file['id']}, which needs {file['size_bytes']}")
+
+
+def forget(order: Order) -> None:
+    """Remove the sockets of a channel that is not used any more: sshd leaves them behind."""
+    for socket in order.sockets.values():
+        Path(socket).unlink(missing_ok=True)
 
 
 def send(order: Order, report: Report) -> dict[str, t.Any]:
-    """Copy every file as opaque bytes, sparse; returns ``{bytes_total, bytes_sent, copy_seconds, digest_seconds, retries, digests}``.
+    """Copy every file as opaque bytes, sparse; returns ``{bytes_total, bytes_read, copy_seconds, digest_seconds, retries, digests}``.
 
-    A channel that breaks is opened again; only ``stall_timeout`` seconds without a byte moved end the attempt.
+    A channel that breaks is opened again by dest; only ``stall_timeout`` seconds without a byte moved end the attempt.
     Raises ColdmoveError; the files are only read.
     """
     digests = _Digests(order.files) if order.verify else None
@@ -60,9 +66,10 @@ def send(order: Order, report: Report) -> dict[str, t.Any]:
         copy.run()
         waited = time.monotonic()
         found = digests.wait(report) if digests else {}
+        forget(order)
         return {
             "bytes_total": copy.total,
-            "bytes_sent": copy.sent,
+            "bytes_read": copy.done,
             "copy_seconds": round(copy.seconds, 3),
             "digest_seconds": round(time.monotonic() - waited, 3),
             "retries": copy.retries,
@@ -79,16 +86,18 @@ class _Copy:
     def __init__(self, order: Order, report: Report) -> None:
         self._order, self._report = order, report
         self.total = sum(int(file["allocated_bytes"]) for file in order.files)
-        self.sent = self.retries = 0
-        self.seconds = 0.0
+        self.done = self.retries = 0
         self._begun = self._moved_at = time.monotonic()
-        self._left = list(order.files)
+        self._reported_at = 0.0
+        self.seconds = 0.0
 
     def run(self) -> None:
-        while self._left:
+        """Copy every file; a broken attempt is repeated while there was progress lately."""
+        left = list(self._order.files)
+        while left:
             try:
-                with channels.opened(self._order.peer, self._order.exports.values(), self._order.stall_timeout) as channel:
-                    self._over(channel)
+                self._convert(left[0])
+                left.pop(0)
             except ColdmoveError as exc:
                 if time.monotonic() - self._moved_at > self._order.stall_timeout:
                     raise ColdmoveError(f"nothing moved for {self._order.stall_timeout} s: {exc}") from exc
@@ -96,54 +105,50 @@ class _Copy:
                 time.sleep(_RETRY_SECONDS)
         self.seconds = time.monotonic() - self._begun
 
-    def _over(self, channel: channels.Channel) -> None:
-        sent_before = self.sent
-        try:
-            while self._left:
-                self._convert(self._left[0], channel, sent_before)
-                self._left.pop(0)
-        finally:
-            self._count(channel, sent_before)
+    def _convert(self, file: dict[str, t.Any]) -> None:
+        before = self.done
+        with subprocess.Popen(self._command(file), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                self._watch(process, before)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+            words = process.stderr.read().strip() if process.stderr else ""
+        if process.returncode != 0:
+            self.done = before
+            raise ColdmoveError(f"qemu-img could not copy {file['held_path']} to the dest: {words or 'the channel broke'}")
 
-    def _convert(self, file: dict[str, t.Any], channel: channels.Channel, sent_before: int) -> None:
+    def _command(self, file: dict[str, t.Any]) -> list[str]:
         # The file crosses as opaque bytes: snapshots, bitmaps and layout stay, and dest needs no knowledge of the format.
         command = ["setpriv", "--pdeathsig", "KILL", "qemu-img", "convert", "-n", "-W", "-m", str(exports.CONNECTIONS)]
         if self._order.fresh and not self.retries:
             command.append("--target-is-zero")  # after a broken attempt the zeroes must be sent too
         if self._order.bandwidth_limit:
             command += ["-r", str(self._order.bandwidth_limit)]
-        target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={channel.sockets[self._order.exports[file['id']]]},file.export={file['id']}"
-        command += ["--image-opts", "--target-image-opts", exports.image_options(file["held_path"], "raw"), target]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-            try:
-                self._watch(process, channel, sent_before)
-            finally:
-                if process.poll() is None:
-                    process.kill()
-            words = process.stderr.read().strip() if process.stderr else ""
-        if process.returncode != 0:
-            raise ColdmoveError(f"qemu-img could not copy {file['held_path']} to {self._order.peer.address}: {words or 'the channel broke'}")
+        target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={self._order.sockets[file['id']]},file.export={file['id']}"
+        return [*command, "--image-opts", "--target-image-opts", exports.image_options(file["held_path"], "raw"), target]
 
-    def _watch(self, process: subprocess.Popen[str], channel: channels.Channel, sent_before: int) -> None:
-        last_report = 0.0
+    def _watch(self, process: subprocess.Popen[str], before: int) -> None:
         while process.poll() is None:
-            if self._count(channel, sent_before):
-                self._moved_at = time.monotonic()
+            # What qemu-img has read and not yet sent is bounded by its few buffers, so reading is the measure of progress.
+            done = before + max(0, _read_bytes(process.pid) - _START_UP_BYTES)
+            if done > self.done:
+                self.done, self._moved_at = done, time.monotonic()
             elif time.monotonic() - self._moved_at > self._order.stall_timeout:
-                raise ColdmoveError(f"nothing moved through the channel to {self._order.peer.address} for {self._order.stall_timeout} s")
-            if time.monotonic() - last_report >= 1.0:
-                last_report = time.monotonic()
-                self._report(progress("copy", self.sent, self.total, last_report - self._begun))
+                raise ColdmoveError(f"nothing moved through the channel for {self._order.stall_timeout} s")
+            if time.monotonic() - self._reported_at >= 1.0:
+                self._reported_at = time.monotonic()
+                self._report(progress("copy", min(self.done, self.total), self.total, self._reported_at - self._begun))
             time.sleep(_POLL_SECONDS)
 
-    def _count(self, channel: channels.Channel, sent_before: int) -> bool:
-        """Take the channel's count over; True if it grew."""
-        try:
-            sent = sent_before + channel.sent_bytes()
-        except OSError:
-            return False
-        grew, self.sent = sent > self.sent, max(self.sent, sent)
-        return grew
+
+def _read_bytes(pid: int) -> int:
+    """Bytes that a process has read so far; 0 once it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("rchar:")), 0)
 
 
 class _Digests:
