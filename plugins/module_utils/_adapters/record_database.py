@@ -128,6 +128,18 @@ def _postgresql_driver() -> str:
     )
 
 
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """WAL: readers never wait. The switch is made once in a store's life, and SQLite does not wait its turn for it."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 class Database:
     """One record store. ``dry_run``: every transaction is rolled back at its end, and nothing is created."""
 
@@ -157,19 +169,18 @@ class Database:
         )
 
     def _sqlite_engine(self) -> sa.engine.Engine:
+        return sa.create_engine("sqlite://", future=True, poolclass=sa.pool.NullPool, creator=self._sqlite_connect)
+
+    def _sqlite_connect(self) -> sqlite3.Connection:
         # A store that does not exist yet is an empty one: a dry run looks at an empty one in memory.
         absent = self.dry_run and not os.path.exists(self.name)
-        url = sa.engine.URL.create("sqlite", database=":memory:" if absent else self.name)
-        engine = sa.create_engine(url, future=True, poolclass=sa.pool.NullPool, connect_args={"timeout": LOCK_TIMEOUT_SECONDS})
-        sa.event.listen(engine, "connect", self._sqlite_connected)
-        return engine
-
-    def _sqlite_connected(self, connection: t.Any, _record: t.Any) -> None:
-        connection.isolation_level = None  # BEGIN is ours, see _begin
+        connection = sqlite3.connect(":memory:" if absent else self.name, timeout=LOCK_TIMEOUT_SECONDS)
+        connection.isolation_level = None  # BEGIN is ours, see write() and read()
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
-        if not self.dry_run and connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            connection.execute("PRAGMA journal_mode = WAL")
+        if not self.dry_run:
+            _write_ahead(connection)
+        return connection
 
     def _prepare_file(self, create: bool) -> None:
         """Definitions can hold secrets, so file and directory are their owner's alone from the first moment."""
