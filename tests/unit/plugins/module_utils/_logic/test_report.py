@@ -1,0 +1,73 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tables."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import report
+from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import GIB, a_migration
+
+NOW = "2026-01-02T00:00:00Z"
+
+
+def test_the_table_of_a_move():
+    done = a_migration(1, bytes_sent=GIB, downtime_seconds=0.94)
+    failed = a_migration(2, "error", dest=None, error="no valid host")
+    assert report.move_table([done, failed]) == [
+        "server  from  to  status      bytes  downtime",
+        "------  ----  --  --------  -------  --------",
+        "web1    a     b   finished  1.0 GiB     0.9 s",
+        "web2    a     -   error           -         -",
+        "web2: no valid host",
+    ]
+
+
+def test_an_outcome_may_know_little():
+    assert report.move_table([{"server_name": "web1"}])[2].startswith("web1")
+    assert report.move_table([]) == ["no servers"]
+
+
+def test_status_lists_open_ones_first_oldest_first_with_what_they_hold():
+    records = [a_migration(3, "confirmed"), a_migration(2, "finished", held_bytes=GIB), a_migration(1, "finished", held_bytes=2 * GIB)]
+    lines = report.status_table(records, NOW)
+    assert [line.split()[1] for line in lines[2:5]] == ["web1", "web2", "web3"]
+    assert "2.0 GiB" in lines[2]
+    assert "23 h 59 min" in lines[2]
+    assert "web1: ansible-playbook coldmove.libvirt.confirm -e server=web1" in lines
+    assert lines[-1] == "2 unconfirmed move(s) hold 3.0 GiB of disk and 2048 MiB of memory on their old nodes, the oldest since 23 h 59 min"
+
+
+def test_status_shows_who_is_at_work_and_how_far():
+    going = a_migration(1, "migrating", progress={"step": "copy", "percent": 41.6}, pending_hosts=["c"], error="slow")
+    lines = report.status_table([going], NOW, {going["uuid"]: {"state": "alive", "text": "process 7 on ctl is running"}})
+    assert "copy 42%" in lines[2]
+    assert "web1: process 7 on ctl is running" in lines
+    assert "web1: still to be cleaned on c" in lines
+    assert lines[-1] == "web1: ansible-playbook coldmove.libvirt.status -e server=web1"
+
+
+def test_status_without_a_clock_or_with_a_malformed_date():
+    assert report.status_table([a_migration(1, created_at="yesterday")])
+    assert report.status_table([]) == ["no migrations"]
+    assert report.age_seconds("2026-01-01T00:00:00", NOW) == 86400
+
+
+def test_rejected_hosts():
+    assert report.rejection_table([{"host": "b", "reasons": ["full", "off"]}, {"host": "c", "reasons": []}])[2:] == [
+        "b     full",
+        "      off",
+        "c     no reason given",
+    ]
+    assert report.rejection_table([]) == ["no host was rejected"]
+
+
+@given(st.lists(st.text(), min_size=1, max_size=4))
+def test_no_name_breaks_a_table(names):
+    records = [a_migration(number, "finished", server_name=name, started_by=name, error=name) for number, name in enumerate(names, 1)]
+    for line in [*report.move_table(records), *report.status_table(records, NOW)]:
+        assert "\n" not in line
+        assert "\x1b" not in line
