@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, guarded, text_or_empty
+
 DOCUMENTATION = r"""
 name: legal_commands
 short_description: List the commands that are legal for a migration now
@@ -36,11 +41,6 @@ _value:
   type: list
   elements: str
 """
-
-import typing as t
-
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, guarded, text_or_empty
 
 
 def legal_commands(record: t.Any, liveness: t.Any = "") -> list[str]:

@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import prechecks
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, text_or_empty
+
 DOCUMENTATION = r"""
 name: move_blockers
 short_description: List everything that speaks against a move
@@ -68,11 +73,6 @@ _value:
   type: list
   elements: str
 """
-
-import typing as t
-
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import prechecks
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, text_or_empty
 
 
 def move_blockers(

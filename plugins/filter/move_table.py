@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import report
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import dicts, guarded
+
 DOCUMENTATION = r"""
 name: move_table
 short_description: Tell in a table what became of each server
@@ -33,11 +38,6 @@ _value:
   type: list
   elements: str
 """
-
-import typing as t
-
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import report
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import dicts, guarded
 
 
 def move_table(migrations: t.Any) -> list[str]:

@@ -5,6 +5,16 @@
 
 from __future__ import annotations
 
+import math
+import typing as t
+from collections.abc import Callable, Mapping
+
+from ansible.errors import AnsibleFilterError
+from ansible.module_utils.parsing.convert_bool import boolean
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_list, guarded, plain
+
 DOCUMENTATION = r"""
 name: nodes
 short_description: All compute nodes, with their inventory variables and their facts
@@ -55,16 +65,6 @@ _value:
       ratios, C(reserved_memory_mb), C(reserved_disk_gb) and C(migration_address).
   type: dict
 """
-
-import math
-import typing as t
-from collections.abc import Callable, Mapping
-
-from ansible.errors import AnsibleFilterError
-from ansible.module_utils.parsing.convert_bool import boolean
-
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_list, guarded, plain
 
 
 def nodes(hosts: t.Any, hostvars: t.Any, facts_var: str = "coldmove_node_facts") -> dict[str, t.Any]:

@@ -5,6 +5,14 @@
 
 from __future__ import annotations
 
+import typing as t
+import uuid as uuidlib
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import plan
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, guarded
+
 DOCUMENTATION = r"""
 name: plan_files
 short_description: Plan the files of a move
@@ -57,14 +65,6 @@ _value:
     - C(bytes_total) is what will cross, C(estimated_seconds) how long that may take.
   type: dict
 """
-
-import typing as t
-import uuid as uuidlib
-
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import plan
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, guarded
 
 
 def plan_files(

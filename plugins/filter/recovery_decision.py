@@ -5,6 +5,14 @@
 
 from __future__ import annotations
 
+import typing as t
+from collections.abc import Mapping
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, guarded, plain, text_or_empty
+
 DOCUMENTATION = r"""
 name: recovery_decision
 short_description: Decide what to do about an interrupted migration
@@ -50,14 +58,6 @@ _value:
     - C(pending_hosts) is a list of nodes that cannot be cleaned now.
   type: dict
 """
-
-import typing as t
-from collections.abc import Mapping
-
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, guarded, plain, text_or_empty
 
 
 def recovery_decision(record: t.Any, source_state: t.Any = None, dest_state: t.Any = None, seen_on: t.Any = "") -> t.Any:

@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import report
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import dicts, guarded
+
 DOCUMENTATION = r"""
 name: rejection_table
 short_description: Tell in a table why each host was refused
@@ -33,11 +38,6 @@ _value:
   type: list
   elements: str
 """
-
-import typing as t
-
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import report
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import dicts, guarded
 
 
 def rejection_table(rejected: t.Any) -> list[str]:

@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import servers
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, plain
+
 DOCUMENTATION = r"""
 name: resolve_servers
 short_description: Find the servers that an operator named
@@ -51,11 +56,6 @@ _value:
     - C(errors) is a list of sentences. With any of them nothing may be done to any server.
   type: dict
 """
-
-import typing as t
-
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import servers
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, plain
 
 
 def resolve_servers(server: t.Any, nodes: t.Any, migrations: t.Any = None) -> t.Any:

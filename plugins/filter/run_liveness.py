@@ -5,6 +5,14 @@
 
 from __future__ import annotations
 
+import typing as t
+from collections.abc import Mapping
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import liveness_of
+
 DOCUMENTATION = r"""
 name: run_liveness
 short_description: Tell whether the run that owns a migration is alive
@@ -43,14 +51,6 @@ _value:
     - C(text) is a sentence for people.
   type: dict
 """
-
-import typing as t
-from collections.abc import Mapping
-
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import liveness_of
 
 
 def run_liveness(record: t.Any, journals: t.Any = None, lease_seconds: t.Any = 60) -> t.Any:

@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import scheduler
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, text_or_empty
+
 DOCUMENTATION = r"""
 name: select_hosts
 short_description: Select the nodes that may take a server
@@ -77,11 +82,6 @@ _value:
     - C(need) is what was asked for.
   type: dict
 """
-
-import typing as t
-
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import scheduler
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, text_or_empty
 
 
 def select_hosts(

@@ -5,6 +5,12 @@
 
 from __future__ import annotations
 
+import datetime
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import report
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, text_or_empty
+
 DOCUMENTATION = r"""
 name: status_table
 short_description: Tell in a table what is where, since when, by whom, and what may be done now
@@ -41,12 +47,6 @@ _value:
   type: list
   elements: str
 """
-
-import datetime
-import typing as t
-
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import report
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, text_or_empty
 
 
 def status_table(migrations: t.Any, liveness: t.Any = None, now: t.Any = "") -> list[str]:
