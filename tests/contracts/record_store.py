@@ -14,8 +14,12 @@ import time
 import typing as t
 import uuid as uuids
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
+from hypothesis import stateful
+from hypothesis import strategies as st
+
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import record_database, records
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.records import Records
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import transitions
@@ -27,10 +31,29 @@ OWNER = {"controller": "ops1", "pid": 4711}
 OTHER = {"controller": "ops2", "pid": 815, "awx_job_id": 7}
 
 # The names that other people's playbooks depend on (docs: DESIGN, "Public interface").
-PUBLIC = (
-    "id uuid server_uuid server_name migration_type status source_host dest_host old_flavor new_flavor old_power_state created_at updated_at "
-    "started_by reason error bytes_total bytes_sent downtime_seconds phases held_bytes"
-).split()
+PUBLIC = [
+    "id",
+    "uuid",
+    "server_uuid",
+    "server_name",
+    "migration_type",
+    "status",
+    "source_host",
+    "dest_host",
+    "old_flavor",
+    "new_flavor",
+    "old_power_state",
+    "created_at",
+    "updated_at",
+    "started_by",
+    "reason",
+    "error",
+    "bytes_total",
+    "bytes_sent",
+    "downtime_seconds",
+    "phases",
+    "held_bytes",
+]
 
 WALK = ("pre-migrating", "migrating", "post-migrating", "finished")
 
@@ -451,3 +474,147 @@ class RecordStoreContract:
 
 def unaged(migration: dict[str, t.Any]) -> dict[str, t.Any]:
     return {key: value for key, value in migration.items() if key not in ("heartbeat_age_seconds", "events", "domain_xml")}
+
+
+# -- a small world: servers really move, controllers have facts of any age ----------------------------------------------------
+
+HOSTS = ("A", "B", "C")
+CAPACITY_MB = 6
+NEXT = {"accepted": "pre-migrating", "pre-migrating": "migrating", "migrating": "post-migrating", "post-migrating": "finished"}
+
+
+class RecordStoreWalk(stateful.RuleBasedStateMachine):
+    """Whatever controllers do with facts of whatever age: no node ever gives more memory than it has."""
+
+    new_place: t.Callable[[], Place]
+
+    @classmethod
+    def check(cls, new_place: t.Callable[[], Place], examples: int) -> None:
+        """Run the machine on stores that ``new_place`` makes, one for each example."""
+        machine = type("Walk", (cls,), {"new_place": staticmethod(new_place)})
+        # The data base may be slow; a failing walk is long enough to read without being shrunk for minutes.
+        settings = hypothesis.settings(
+            max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(hypothesis.HealthCheck), database=None
+        )
+        stateful.run_state_machine_as_test(machine, settings=settings)
+
+    def __init__(self) -> None:
+        super().__init__()
+        place = self.new_place()
+        self.store, self.reader = Records(**place), Records(**place, dry_run=True)
+        # server -> [host or None while it is held, memory]
+        self.servers = {str(uuids.UUID(int=number)): [HOSTS[number % 2], 1 + number % 3] for number in range(5)}
+        self.active: dict[str, dict[str, t.Any]] = {}
+        self.facts = [self._gather()]
+
+    def _gather(self) -> dict[str, t.Any]:
+        as_of = self.reader.find()[0]
+        candidates = []
+        for host in HOSTS:
+            there = [(uuid, memory) for uuid, (at, memory) in self.servers.items() if at == host]
+            used = sum(memory for _uuid, memory in there)
+            candidates.append(candidate(host, CAPACITY_MB, used, [uuid for uuid, _memory in there]))
+        return {"as_of": as_of, "candidates": candidates, "servers": {uuid: list(where) for uuid, where in self.servers.items()}}
+
+    @stateful.rule()
+    def gather(self) -> None:
+        self.facts.append(self._gather())
+
+    @stateful.rule(data=st.data(), memory_mb=st.none() | st.integers(1, 4))
+    def open(self, data: t.Any, memory_mb: int | None) -> None:
+        facts = data.draw(st.sampled_from(self.facts[-3:]))
+        uuid = data.draw(st.sampled_from(sorted(self.servers)))
+        source, memory = facts["servers"][uuid]
+        if source is None:
+            return
+        hosts = [each for each in facts["candidates"] if memory_mb or each["host"] != source]
+        flavor = {"migration_type": "resize", "old_flavor": {"vcpus": 1, "memory_mb": memory}} if memory_mb else {}
+        try:
+            migration = self.store.open(
+                **opening(hosts, server_uuid=uuid, source_host=source, need=need(memory_mb or memory), as_of=facts["as_of"], **flavor)
+            ).after
+        except ColdmoveError:
+            return
+        assert uuid not in self.active, "two active migrations of one server"
+        # A run whose facts of this very server are stale finds that out at the source, before it does anything.
+        if self.servers[uuid] != [source, memory]:
+            self.store.close(migration["uuid"], 1, "error")
+        else:
+            self.active[uuid] = migration
+
+    def _move(self, data: t.Any, statuses: t.Collection[str]) -> dict[str, t.Any] | None:
+        eligible = sorted(uuid for uuid, migration in self.active.items() if migration["status"] in statuses)
+        return self.active[data.draw(st.sampled_from(eligible))] if eligible else None
+
+    def _to(self, migration: dict[str, t.Any], status: str, **given: t.Any) -> None:
+        if status not in transitions.legal(migration["migration_type"], migration["status"]):
+            with pytest.raises(ColdmoveError):
+                self.store.transition(migration["uuid"], migration["epoch"], status)
+            return
+        after = self.store.transition(migration["uuid"], migration["epoch"], status, **given).after
+        self.active[after["server_uuid"]] = after
+        if status in transitions.TERMINAL:
+            del self.active[after["server_uuid"]]
+
+    @stateful.rule(data=st.data())
+    def go_on(self, data: t.Any) -> None:
+        migration = self._move(data, NEXT)
+        if migration:
+            server = migration["server_uuid"]
+            if migration["status"] == "pre-migrating":
+                self.servers[server][0] = None  # off, and held
+            if migration["status"] == "post-migrating":
+                self.servers[server] = [migration["dest_host"], migration["need"]["memory_mb"]]
+            self._to(migration, NEXT[migration["status"]])
+
+    @stateful.rule(data=st.data())
+    def fail(self, data: t.Any) -> None:
+        migration = self._move(data, NEXT)
+        if migration:
+            self.servers[migration["server_uuid"]] = [migration["source_host"], migration["source_need"]["memory_mb"]]
+            self._to(migration, "error")
+
+    @stateful.rule(data=st.data(), back=st.booleans())
+    def end(self, data: t.Any, back: bool) -> None:
+        migration = self._move(data, ["finished"])
+        if migration:
+            self._to(migration, "reverting" if back else "confirming")
+            if back:
+                self.servers[migration["server_uuid"]] = [migration["source_host"], migration["source_need"]["memory_mb"]]
+            self._to(self.active[migration["server_uuid"]], "reverted" if back else "confirmed")
+
+    @stateful.rule(data=st.data(), host=st.sampled_from(HOSTS))
+    def take_the_alternate(self, data: t.Any, host: str) -> None:
+        migration = self._move(data, transitions.DEST_MAY_CHANGE)
+        if migration:
+            with contextlib.suppress(ColdmoveError):
+                self.active[migration["server_uuid"]] = self.store.transition(migration["uuid"], migration["epoch"], migration["status"], dest_host=host).after
+
+    @stateful.rule(data=st.data())
+    def take_over(self, data: t.Any) -> None:
+        migration = self._move(data, transitions.ACTIVE)
+        if migration:
+            self.active[migration["server_uuid"]] = self.store.adopt(migration["uuid"], migration["epoch"], OTHER).after
+            with pytest.raises(Superseded):
+                self.store.heartbeat(migration["uuid"], migration["epoch"])
+
+    @stateful.rule(data=st.data(), status=st.sampled_from(transitions.STATUSES))
+    def jump(self, data: t.Any, status: str) -> None:
+        migration = self._move(data, transitions.ACTIVE)
+        if migration and status not in (*transitions.legal(migration["migration_type"], migration["status"]), migration["status"]):
+            self._to(migration, status)
+
+    @stateful.invariant()
+    def no_node_gives_more_than_it_has(self) -> None:
+        for host in HOSTS:
+            # What is there, what will come, and what may have to come back.
+            promised = {uuid: memory for uuid, (at, memory) in self.servers.items() if at == host}
+            for uuid, migration in self.active.items():
+                for at, size in ((migration["dest_host"], migration["need"]), (migration["source_host"], migration["source_need"])):
+                    if at == host:
+                        promised[uuid] = max(promised.get(uuid, 0), size["memory_mb"])
+            assert sum(promised.values()) <= CAPACITY_MB, (host, promised)
+
+    @stateful.invariant()
+    def the_store_says_the_same(self) -> None:
+        assert {each["server_uuid"]: each["status"] for each in self.reader.find(active=True)[1]} == {u: m["status"] for u, m in self.active.items()}

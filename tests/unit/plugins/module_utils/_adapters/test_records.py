@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import typing as t
+import uuid
 from pathlib import Path
 
 import pytest
+from contracts.record_store import Place, RecordStoreContract, RecordStoreWalk, opening
+
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.records import Records
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from contracts.record_store import Place, RecordStoreContract, opening
 
 
 @pytest.fixture
@@ -23,6 +25,10 @@ def place(tmp_path: Path) -> Place:
 
 class TestSQLite(RecordStoreContract):
     """Everything that a store must do."""
+
+
+def test_a_walk_never_double_books(tmp_path: Path) -> None:
+    RecordStoreWalk.check(lambda: {"path": str(tmp_path / f"{uuid.uuid4()}.sqlite")}, examples=25)
 
 
 def test_file_and_directory_are_their_owners_alone(place: Place) -> None:
@@ -71,7 +77,6 @@ def _garbage(path: Path) -> None:
 
 def _directory(path: Path) -> None:
     path.mkdir(parents=True)
-
 
 
 @pytest.mark.parametrize("spoil", [_garbage, _directory])
