@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab import guest_image, holder, mounts, node_init
 from lab.errors import LabError
@@ -153,8 +153,16 @@ def do_up(lab: Lab, _: argparse.Namespace) -> None:
 def do_status(_: Lab, arguments: argparse.Namespace) -> None:
     """Print what is up."""
     found = [arguments.name] if arguments.name else labs()
-    json.dump([Lab(name).status() for name in found], sys.stdout, indent=2)
+    json.dump([status(name) for name in found], sys.stdout, indent=2)
     print()
+
+
+def status(name: str) -> dict[str, Any]:
+    """One lab's status; also of one that is only left-overs."""
+    try:
+        return Lab(name).status()
+    except LabError as error:
+        return {"name": name, "up": False, "error": str(error)}
 
 
 def do_inventory(lab: Lab, arguments: argparse.Namespace) -> None:

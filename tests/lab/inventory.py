@@ -25,7 +25,7 @@ def ssh_options(paths: Paths, holder: int) -> list[str]:
         *("-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={paths.known_hosts}", "-o", "GlobalKnownHostsFile=/dev/null"),
         *("-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={paths.state}/cp/%C"),
         *("-o", "PreferredAuthentications=publickey", "-o", "IdentitiesOnly=yes", "-o", "GSSAPIAuthentication=no", "-o", "Compression=no"),
-        *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-o", "ConnectTimeout=5"),
+        *("-o", "ServerAliveInterval=3", "-o", "ServerAliveCountMax=3", "-o", "ConnectTimeout=5"),
     ]
 
 
