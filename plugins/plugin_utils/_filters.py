@@ -76,3 +76,10 @@ def dicts(value: t.Any, name: str) -> list[dict[str, t.Any]]:
 def text_or_empty(value: t.Any) -> str:
     """An optional string: None is not given, and neither is an empty one."""
     return "" if value is None else str(value).strip()
+
+
+def names(value: t.Any) -> list[str]:
+    """Names as a list, or as a string with commas between them; None and an empty string are none."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [str(element) for element in a_list(value, "the list of names")]

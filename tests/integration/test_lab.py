@@ -67,7 +67,7 @@ def test_nodes_are_machines_of_their_own(lab: Lab) -> None:
 
 def test_names_and_both_families_reach(lab: Lab) -> None:
     """Nodes reach each other by name, IPv4 and IPv6."""
-    for address in ("node2", "10.88.0.12", "fd88::12", "records"):
+    for address in ("node2", "10.88.0.12", "fd88::12", "records1"):
         assert reaches(lab, "node1", address)
 
 
@@ -228,7 +228,7 @@ def test_share(lab: Lab) -> None:
     path = lab.share("pool", ["node1", "node2"])
     lab.exec("node1", "sh", "-c", f"echo shared >{path}/file")
     assert lab.exec("node2", "cat", f"{path}/file").stdout == "shared\n"
-    assert lab.exec("records", "test", "-e", path, check=False).returncode != 0
+    assert lab.exec("records1", "test", "-e", path, check=False).returncode != 0
     lab.kill("node2")
     lab.start("node2")
     assert lab.exec("node2", "cat", f"{path}/file").stdout == "shared\n"

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-RECORDS = "records"
+RECORDS = "records1"
 
 
 class Lab(Faults, Guests):
-    """Compute nodes `node1`…`nodeN` and a host `records`, on one machine, as root.
+    """Compute nodes `node1`…`nodeN` and a records host `records1`, on one machine, as root.
 
     As a context manager it is brought up and taken down: `with Lab("demo", nodes=3) as lab: …`.
     """

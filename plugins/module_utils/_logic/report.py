@@ -11,12 +11,12 @@ from __future__ import annotations
 import datetime
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, recovery
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.text import human_bytes, human_seconds, shown
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Migration, Rejection
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Migration, Node, Rejection
 
-__all__ = ["human_bytes", "human_seconds", "move_table", "rejection_table", "shown", "status_table", "table"]
+__all__ = ["human_bytes", "human_seconds", "move_table", "node_table", "rejection_table", "shown", "status_table", "table"]
 
 
 def table(headings: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]], right: t.Collection[int] = ()) -> list[str]:
@@ -73,6 +73,37 @@ def status_table(migrations: t.Iterable[Migration], now: str = "", liveness: t.M
 
 def _oldest_open_first(migration: Migration) -> tuple[bool, str, int]:
     return migration.get("status") not in ACTIVE, str(migration.get("created_at") or ""), migration.get("id") or 0
+
+
+def node_table(nodes: t.Mapping[str, Node], migrations: t.Iterable[Migration]) -> list[str]:
+    """Every node: whether it answers and takes servers, what it has, what its domains use, what unfinished migrations hold."""
+    claims = capacity.claims_by_host(migrations)
+    rows = []
+    for name, node in sorted(nodes.items()):
+        room = capacity.Room(node, claims.get(name, []))
+        facts = node.get("facts") or {}
+        rows.append(
+            [
+                name,
+                _node_state(node),
+                str(len(facts.get("domains", []))) if facts else "-",
+                *(f"{room.used[key]} + {room.held[key]} of {room.capacity[key]}" if facts else "-" for key in _NODE_AMOUNTS),
+                human_bytes((facts.get("instances_fs") or {}).get("free_bytes")),
+            ]
+        )
+    return table(["node", "state", "servers", "memory MiB", "vCPUs", "disk free"], rows, right=(2, 5))
+
+
+_NODE_AMOUNTS: tuple[t.Literal["memory_mb", "vcpus"], ...] = ("memory_mb", "vcpus")
+
+
+def _node_state(node: Node) -> str:
+    if not node.get("reachable"):
+        return "silent"
+    marks = [mark for mark in ("forced_down", "maintenance") if node.get(mark)]
+    if not (node.get("facts") or {}).get("prepared"):
+        marks.append("not prepared")
+    return ", ".join(marks) or "up"
 
 
 def rejection_table(rejected: t.Iterable[Rejection]) -> list[str]:

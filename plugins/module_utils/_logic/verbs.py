@@ -100,11 +100,7 @@ def recoverable(migrations: Migrations, nodes: Nodes, liveness: Liveness, wanted
     ``wanted`` (names or UUIDs) and ``host`` narrow the choice; empty is all.
     """
     found: list[Next] = []
-    for migration in migrations:
-        if wanted and not {migration.get("server_uuid"), migration.get("server_name")} & set(wanted):
-            continue
-        if host and host not in (migration.get("source_host"), migration.get("dest_host")):
-            continue
+    for migration in chosen(migrations, wanted, host):
         if migration.get("status") == "finished":
             if _is_gone(migration, nodes):
                 found.append({"next": "act", "reason": "", "migration": migration})
@@ -113,6 +109,16 @@ def recoverable(migrations: Migrations, nodes: Nodes, liveness: Liveness, wanted
         elif needs_cleaning(migration):
             found.append({"next": "act", "reason": "", "migration": migration})
     return found
+
+
+def chosen(migrations: Migrations, wanted: t.Collection[str] = (), host: str = "") -> list[Migration]:
+    """The migrations of the servers in ``wanted`` (names or UUIDs) and from or to ``host``; empty is all."""
+    return [
+        migration
+        for migration in migrations
+        if (not wanted or {migration.get("server_uuid"), migration.get("server_name")} & set(wanted))
+        and (not host or host in (migration.get("source_host"), migration.get("dest_host"), *(migration.get("pending_hosts") or [])))
+    ]
 
 
 def _is_gone(migration: Migration, nodes: Nodes) -> bool:

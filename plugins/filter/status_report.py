@@ -1,0 +1,77 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Door to _logic/report.py: what the playbook status shows."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import report, verbs
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, names, text_or_empty
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import liveness_of
+
+DOCUMENTATION = r"""
+name: status_report
+short_description: What is where, since when, by whom, and what can be run now
+version_added: 0.1.0
+description:
+  - Gives the lines of two tables, the nodes with what they have left, and the migrations with the commands that are legal now.
+author: coldmove contributors (@coldmove)
+options:
+  _input:
+    description: Migrations, as M(coldmove.libvirt.migration_record_info) returns them.
+    type: list
+    elements: dict
+    required: true
+  nodes:
+    description: The nodes, as the filter P(coldmove.libvirt.nodes#filter) gives them.
+    type: dict
+    required: true
+  servers:
+    description: Names or UUIDs of servers, as a list or separated by commas; empty for all.
+    type: list
+    elements: str
+    default: []
+  host:
+    description: Only migrations from or to this node; empty for all.
+    type: str
+    default: ""
+  lease_seconds:
+    description: A run on another controller that gave no sign of life for so long is dead.
+    type: float
+    default: 60
+positional: nodes, servers, host, lease_seconds
+"""
+
+EXAMPLES = r"""
+- name: Show the status
+  ansible.builtin.debug:
+    msg: "{{ migrations | coldmove.libvirt.status_report(nodes) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The lines.
+  type: list
+  elements: str
+"""
+
+
+def status_report(migrations: t.Any, nodes: t.Any, servers: t.Any = None, host: t.Any = "", lease_seconds: t.Any = 60) -> list[str]:
+    """Lines of text."""
+    known = a_dict(nodes, "nodes")
+    records: t.Any = dicts(migrations, "migrations")
+    shown = verbs.chosen(records, names(servers), text_or_empty(host))
+    liveness = {str(record.get("uuid")): liveness_of(record, known, float(lease_seconds)) for record in shown}
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    return [*report.node_table(known, records), "", *report.status_table(shown, now, liveness)]
+
+
+class FilterModule:
+    """The filter for Jinja."""
+
+    def filters(self) -> dict[str, t.Any]:
+        """Its name."""
+        return {"status_report": guarded(status_report)}
