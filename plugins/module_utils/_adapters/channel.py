@@ -61,6 +61,7 @@ def connected(peer: Peer, offers: t.Mapping[str, str]) -> t.Iterator[Connection]
     with tempfile.TemporaryDirectory(prefix="coldmove-channel-") as folder:
         ready, errors = Path(folder) / "ready", Path(folder) / "ssh.log"
         with open(errors, "w", encoding="utf-8") as stderr:
+            # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one
             process = subprocess.Popen(_command(peer, offers, ready), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, text=True)
         try:
             _await_ready(process, peer, ready, errors)

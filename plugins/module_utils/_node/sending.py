@@ -107,6 +107,7 @@ class _Copy:
 
     def _convert(self, file: dict[str, t.Any]) -> None:
         before = self.done
+        # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one
         with subprocess.Popen(self._command(file), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             try:
                 self._watch(process, before)
