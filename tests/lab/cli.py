@@ -113,6 +113,7 @@ def add_node_commands(commands: Commands) -> None:
     execute.add_argument("argv", nargs="+", metavar="-- CMD")
     ssh = add(commands, "ssh", lambda lab, a: subprocess.call([*lab.ssh_command(a.node), *a.argv]), "open a node over ssh, as Ansible does", "node")
     ssh.add_argument("argv", nargs="*", metavar="-- CMD")
+    add(commands, "look", lambda lab, _: print(json.dumps(lab.look(), indent=2)), "what of servers is on each node, as JSON")
     add(commands, "console", lambda lab, a: print(lab.console(a.node, a.guest), end=""), "what a guest said on its console on a node", "node", "guest")
 
 
@@ -127,6 +128,7 @@ def add_guest_commands(commands: Commands) -> None:
     define.add_argument("--vcpus", type=int, default=1)
     define.add_argument("--autostart", action="store_true")
     define.add_argument("--shutdown", choices=("acpi", "ignore", "mute"), default="acpi", help="what it does on the power button")
+    define.add_argument("--spec", type=json.loads, help="instead of all this: a GuestSpec as JSON, disks as a list (guest_spec.py)")
     add(commands, "start", lambda lab, a: lab.start_guest(a.node, a.guest), "start a guest and wait until it answers", "node", "guest")
     add(commands, "ready", lambda lab, a: lab.wait_ready(a.guest), "wait until a guest answers, wherever it is", "guest")
     add(commands, "stop", lambda lab, a: lab.shutdown_guest(a.node, a.guest), "press the power button and wait until the guest is off", "node", "guest")
@@ -171,7 +173,11 @@ def do_inventory(lab: Lab, arguments: argparse.Namespace) -> None:
 
 
 def do_define(lab: Lab, arguments: argparse.Namespace) -> None:
-    """Define a guest of one disk, or two."""
+    """Define a guest: of one disk, or two, or as --spec says."""
+    if arguments.spec:
+        fields = {**arguments.spec, "disks": [DiskSpec(**disk) for disk in arguments.spec.get("disks", [{}])]}
+        print(lab.define_guest(arguments.node, GuestSpec(arguments.guest, **fields)).uuid)
+        return
     disks = [DiskSpec(arguments.size, arguments.format, content_mib=arguments.content_mib)]
     if arguments.swap:
         disks.append(DiskSpec(arguments.swap, arguments.format, "swap"))

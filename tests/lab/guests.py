@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lab import network
 from lab.errors import LabError
@@ -21,6 +23,7 @@ from lab.shell import run, wait_for
 from lab.state import GuestState
 
 GUEST_PORT = "4711"
+LOOK = Path(__file__).with_name("look_at_node.py").read_text(encoding="utf-8")
 SEED_FILES = {"lab-disk": "This disk was made by the lab.\n", "markers": "", "acks": "", "boots": ""}
 
 
@@ -192,7 +195,12 @@ class Guests(Nodes):
         numbers = [int(number) for number in re.findall(r"^LAB ack (\d+)\r?$", self.console(node, guest), re.MULTILINE)]
         return max(numbers, default=0)
 
-    # ----- looking at disks from outside
+    # ----- looking from outside
+
+    def look(self) -> dict[str, dict[str, Any]]:
+        """What of servers is on each compute node that has power: definitions, processes, files. The same again if nothing was touched."""
+        nodes = [node.name for node in self.paths.load().nodes.values() if node.kind == "compute"]
+        return {node: json.loads(self.exec(node, "python3", "-", stdin=LOOK).stdout) for node in nodes if self.is_running(node)}
 
     def read_disk(self, node: str, path: str, name: str, image_format: str = "qcow2") -> str:
         """A file out of the file system in a disk image, read on a copy of it (so also while nobody should write to it)."""
