@@ -33,7 +33,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Dictionaries with C(id), C(server), C(status), C(source_host), C(dest_host) and C(downtime_seconds).
+  description: Dictionaries with C(id), C(server), C(status), C(source_host), C(dest_host), C(bytes_sent) and C(downtime_seconds).
   type: list
   elements: dict
 """
@@ -41,7 +41,7 @@ _value:
 
 def outcome_stats(outcomes: t.Any) -> list[dict[str, t.Any]]:
     """The public keys of each outcome."""
-    keys = ("id", "status", "source_host", "dest_host", "downtime_seconds")
+    keys = ("id", "status", "source_host", "dest_host", "bytes_sent", "downtime_seconds")
     return [{"server": outcome.get("server_name"), **{key: outcome.get(key) for key in keys}} for outcome in dicts(outcomes, "outcomes")]
 
 
