@@ -1,7 +1,7 @@
 # Copyright (c) 2026, coldmove contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's side of every module that runs on a node or on the records host (routed here by meta/runtime.yml).
+"""The controller's side of every module that runs on a node or on the records host (each has an action plugin of its name that imports this one).
 
 - A node that does not answer is a failure of the step, not ``unreachable``: ``rescue`` must see it, because the way back
   depends on it. Steps are idempotent, so a short loss of contact is simply tried again.
@@ -18,6 +18,7 @@ import typing as t
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.text import human_bytes, human_seconds
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import run_identity
 
@@ -63,7 +64,7 @@ class ActionModule(ActionBase):
         deadline = time.monotonic() + patience
         while True:
             try:
-                return self._execute_module(module_name=self._task.action, module_args=args, task_vars=self._vars)
+                return dict(self._execute_module(module_name=self._task.action, module_args=args, task_vars=self._vars))
             except AnsibleConnectionFailure as exc:
                 if time.monotonic() >= deadline:
                     return {"failed": True, "node_silent": True, "msg": f"node {self._node} does not answer: {exc}"}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import typing as t
 
 from ansible.errors import AnsibleFilterError
@@ -56,7 +57,7 @@ def confirmable(migrations: t.Any, nodes: t.Any, older_than: t.Any) -> t.Any:
         seconds = float(older_than)
     except (TypeError, ValueError):
         raise AnsibleFilterError(f"older_than is {older_than!r}: a number of seconds is needed") from None
-    if not seconds >= 0:
+    if math.isnan(seconds) or seconds < 0:
         raise AnsibleFilterError(f"older_than is {older_than!r}: it must be 0 or more seconds")
     now = datetime.datetime.now(datetime.UTC).isoformat()
     return verbs.confirmable(t.cast("t.Any", dicts(migrations, "migrations")), t.cast("t.Any", a_dict(nodes, "nodes")), seconds, now)

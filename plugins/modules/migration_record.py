@@ -319,7 +319,10 @@ from ..module_utils._adapters.records import ARGUMENT_SPEC, SETTABLE, Records
 from ..module_utils._logic import claims, transitions
 from ..module_utils._logic.errors import ColdmoveError
 
-STR, INT, FLOAT, DICT = ({"type": name} for name in ("str", "int", "float", "dict"))
+STR = {"type": "str"}
+INT = {"type": "int"}
+FLOAT = {"type": "float"}
+DICT = {"type": "dict"}
 REQUIRED_STR = {"type": "str", "required": True}
 REQUIRED_STRS = {"type": "list", "elements": "str", "required": True}
 NEED = {"type": "dict", "options": {name: {"type": "int", "default": 0} for name in claims.RESOURCES}}

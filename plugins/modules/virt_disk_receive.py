@@ -98,6 +98,7 @@ kept:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.channel import Peer
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, receiving

@@ -81,6 +81,7 @@ job:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, sending
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow

@@ -83,6 +83,7 @@ kept:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import holding

@@ -86,6 +86,7 @@ move:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import moves

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import os
 import pwd
@@ -25,8 +24,6 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.record_
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.records import Records
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
-PR_SET_PDEATHSIG = 1
-
 
 def _programs() -> Path | None:
     """Distributions keep initdb off the PATH."""
@@ -43,10 +40,6 @@ def _account() -> dict[str, t.Any]:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-def _die_with_the_test() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
-
-
 @pytest.fixture(scope="session")
 def server() -> t.Iterator[str]:
     """The socket directory of a server that lives as long as the tests."""
@@ -61,9 +54,10 @@ def server() -> t.Iterator[str]:
     data = directory / "data"
     initdb = [programs / "initdb", "--pgdata", data, "--username", "coldmove", "--auth", "trust", "--encoding", "UTF8", "--locale", "C"]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=directory, **account)
-    command = [programs / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "max_connections=100"]
+    # It must not outlive the tests, however they end.
+    command = ["setpriv", "--pdeathsig", "INT", programs / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "max_connections=100"]
     with (directory / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log, preexec_fn=_die_with_the_test, **account)
+        process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log, **account)
     try:
         _wait(process, directory)
         yield str(directory)
@@ -103,6 +97,10 @@ def _new_place(server: str) -> Place:
     return {"url": _url(server, name)}
 
 
+def _database(place: Place) -> str:
+    return str(sa.engine.make_url(place["url"]).database)
+
+
 @pytest.fixture
 def place(server: str) -> Place:
     return _new_place(server)
@@ -118,15 +116,13 @@ def test_a_walk_never_double_books(server: str) -> None:
 
 @pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg", "postgresql+psycopg2"])
 def test_any_installed_driver_serves_the_url(server: str, place: Place, driver: str) -> None:
-    database = place["url"].rpartition("/")[2] if "?" not in place["url"] else place["url"].partition("?")[0].rpartition("/")[2]
-    assert Records(url=_url(server, database, driver)).open(**opening()).after["dest_host"] == "B"
+    assert Records(url=_url(server, _database(place), driver)).open(**opening()).after["dest_host"] == "B"
 
 
 def test_a_database_default_does_not_weaken_the_claims(server: str, place: Place) -> None:
     """Under REPEATABLE READ a writer would see the store as it was before it got the lock."""
-    name = place["url"].partition("?")[0].rpartition("/")[2]
     with _engine(server, "postgres").connect() as connection:
-        connection.exec_driver_sql(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+        connection.exec_driver_sql(f"ALTER DATABASE {_database(place)} SET default_transaction_isolation = 'repeatable read'")
     store = Records(**place)
     with store.database.write(create=True) as connection:
         assert connection.exec_driver_sql("SHOW transaction_isolation").scalar_one() == "read committed"

@@ -146,13 +146,13 @@ def size(text: str) -> int:
     return int(text[:-1]) * units[text[-1]] if text[-1:] in units else int(text)
 
 
-def do_up(lab: Lab, _: argparse.Namespace) -> None:
+def do_up(lab: Lab, _arguments: argparse.Namespace) -> None:
     """Bring up, say where the inventory is."""
     lab.up()
     print(lab.inventory_path)
 
 
-def do_status(_: Lab, arguments: argparse.Namespace) -> None:
+def do_status(_lab: Lab, arguments: argparse.Namespace) -> None:
     """Print what is up."""
     found = [arguments.name] if arguments.name else labs()
     json.dump([status(name) for name in found], sys.stdout, indent=2)

@@ -140,7 +140,7 @@ def devices(spec: GuestSpec, guest: GuestState) -> ET.Element:
             driver.set("cache", disk.spec.cache)
         ET.SubElement(element, "source", file=disk.path)
         ET.SubElement(element, "target", dev=disk.target, bus=disk.spec.bus)
-    kind, _, name = spec.network.rpartition(":")
+    kind, _colon, name = spec.network.rpartition(":")
     interface = ET.SubElement(found, "interface", type=kind or "network")
     ET.SubElement(interface, "mac", address=guest.mac)
     ET.SubElement(interface, "source", {kind or "network": name})

@@ -86,7 +86,7 @@ def enter_root(paths: Paths, node: NodeState) -> None:
 
 def mount_when_free(*arguments: str) -> None:
     """Mount; a node that has just lost power may hold its overlay for some milliseconds more."""
-    for _ in range(50):
+    for _attempt in range(50):
         done = run("mount", *arguments, check=False)
         if done.returncode == 0:
             return

@@ -70,7 +70,7 @@ def connected(peer: Peer, offers: t.Mapping[str, str]) -> t.Iterator[Connection]
             _end(process)
 
 
-def keep_connected(peer: Peer, offers: t.Mapping[str, str], report: t.Callable[[dict[str, t.Any]], None]) -> None:
+def keep_connected(peer: Peer, offers: t.Mapping[str, str], report: t.Callable[[dict[str, t.Any]], None]) -> t.NoReturn:
     """Keep the channel open until this process is ended: a connection that breaks is made anew.
 
     Reports ``{connected, error, received_before, ssh_pid}``; see received_bytes().

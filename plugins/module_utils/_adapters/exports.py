@@ -49,7 +49,7 @@ def create_blank(path: str, image_format: str, virtual_bytes: int) -> None:
     # The ./ or / in front keeps a name with a colon from being taken for a protocol.
     command = ["qemu-img", "create", "-q", "-f", image_format, "--", os.path.abspath(path), str(virtual_bytes)]
     # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_environment())
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=_environment())
     if done.returncode != 0:
         raise ColdmoveError(f"qemu-img cannot create {path}: {done.stderr.strip()}")
 
@@ -65,7 +65,7 @@ def start_export(path: str, image_format: str, name: str, socket: Path, pid_file
     socket.unlink(missing_ok=True)
     try:
         # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_TIMEOUT_SECONDS, env=_environment())
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=START_TIMEOUT_SECONDS, env=_environment())
     except subprocess.TimeoutExpired as exc:
         raise ColdmoveError(f"qemu-nbd did not begin to serve {path} within {START_TIMEOUT_SECONDS:.0f} s") from exc
     if done.returncode != 0:

@@ -279,7 +279,9 @@ class Scheduler:
         passed, rejected = self._filter(request)
         order = sorted(zip((-weight for weight in weights(passed)), passed), key=_by_weight_and_name)[:limit] if passed else []
         return {
-            "candidates": [{"host": host.name, "capacity": host.room.capacity, "used": host.room.used, "counted": host.room.counted} for _, host in order],
+            "candidates": [
+                {"host": host.name, "capacity": host.room.capacity, "used": host.room.used, "counted": host.room.counted} for _weight, host in order
+            ],
             "weights": {host.name: round(-weight, 6) for weight, host in order},
             "rejected": rejected,
             "message": "" if order else no_valid_host(request, rejected),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, sync_directory
@@ -26,7 +27,7 @@ def remember(journal: Journal, path: str, *other_names: str) -> None:
 def is_ours(journal: Journal, path: str) -> bool:
     """Whether ``path`` is the very file that this migration noted under that name (same inode, not merely the same name)."""
     try:
-        return os.lstat(path).st_ino == journal.data.get("owned", {}).get(path)
+        return bool(os.lstat(path).st_ino == journal.data.get("owned", {}).get(path))
     except FileNotFoundError:
         return False
 
@@ -54,7 +55,7 @@ def take_name(old: str, new: str) -> None:
         if not os.path.samestat(os.lstat(old), os.lstat(new)):
             raise ColdmoveError(f"{new} exists and is another file than {old}: both are kept. Compare them and move one away") from exc
     os.unlink(old)
-    sync_directory(os.path.dirname(new) or ".")
+    sync_directory(Path(new).parent)
 
 
 def make_directories(path: str, below: str) -> list[str]:

@@ -25,7 +25,7 @@ MoveFile = dict[str, t.Any]
 class Domains(t.Protocol):
     """What is needed of libvirt here (``_adapters/libvirt_host.py`` has it)."""
 
-    def state(self, server: str) -> t.Optional[str]:
+    def state(self, server: str) -> str | None:
         """``running``, ``shutoff``, …; None if not defined."""
 
     def xml(self, server: str) -> str:
@@ -82,7 +82,7 @@ def restore(journal: Journal, domains: Domains, server_uuid: str, files: list[Mo
     if domains.state(server_uuid) is None:
         xml = journal.data.get("definition") or definition
         if not xml:
-            raise ColdmoveError(f"no definition of server {server_uuid} in this node's journal nor in the record: define it by hand, its files are back in place")
+            raise ColdmoveError(f"no definition of server {server_uuid} in the journal nor in the record: define it by hand, its files are back in place")
         domains.define(xml)
         changed = True
     changed |= domains.set_autostart(server_uuid, bool(journal.data.get("autostart", autostart)))

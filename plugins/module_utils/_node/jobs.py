@@ -66,7 +66,7 @@ class Job:
     def cancel(self, timeout: float = 30.0) -> bool:
         """End the job's process and its children; True if there was something to end. Forgets its state."""
         status = self.status()
-        running = status["state"] == "running"
+        running = bool(status["state"] == "running")
         if running:
             # The worker leads a session of its own: its whole group goes, and nothing else.
             os.killpg(int(status["pid"]), signal.SIGKILL)
@@ -110,8 +110,8 @@ class Job:
     def _work(self, work: Work, started: int) -> None:
         """The detached process: owns the lock until it ends, and leaves its last word in the state file."""
         _detach(self._log, keep=started)
-        lock = open(self._lock, "w", encoding="ascii")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Held until the process ends, however it ends.
+        fcntl.flock(os.open(self._lock, os.O_WRONLY | os.O_CREAT, 0o600), fcntl.LOCK_EX)
         state: dict[str, t.Any] = {"name": self.name, "state": "running", "pid": os.getpid(), "progress": {}, "started_at": time.time()}
         write_atomically(self._file, state)
         os.write(started, b"1")

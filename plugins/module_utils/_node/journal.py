@@ -113,7 +113,7 @@ def _locked(directory: Path) -> t.Iterator[None]:
 
 
 @contextlib.contextmanager
-def step(params: t.Mapping[str, t.Any], check_mode: bool = False) -> t.Iterator[t.Optional[Journal]]:
+def step(params: t.Mapping[str, t.Any], check_mode: bool = False) -> t.Iterator[Journal | None]:
     """Hold the migration's lock on this node for one step of the run that ``params`` names.
 
     Yields the journal, or None if ``params`` names no migration (a module used on its own) or in check mode.

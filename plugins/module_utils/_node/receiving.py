@@ -58,7 +58,7 @@ def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer)
     # The first connection is made here, so that a refusal is the answer of this very step.
     with channel.connected(source, offers):
         pass
-    job.ensure_started(lambda report: channel.keep_connected(source, offers, report) or {})
+    job.ensure_started(lambda report: channel.keep_connected(source, offers, report))
     deadline = time.monotonic() + channel.CONNECT_TIMEOUT_SECONDS
     while not (progress := job.status().get("progress", {})).get("connected"):
         if time.monotonic() > deadline:
@@ -179,7 +179,6 @@ def _verify(files: list[MoveFile], expected: dict[str, t.Any], report: Report) -
         here, there = found[file["id"]]["digest"], expected.get(file["id"], {}).get("digest")
         if here != there:
             raise ColdmoveError(
-                f"content of {file['id']} differs: source {there}, this node {here} ({file['temp_path']}). "
-                "The copy is not used; the source copy is complete"
+                f"content of {file['id']} differs: source {there}, this node {here} ({file['temp_path']}). The copy is not used; the source copy is complete"
             )
     return found

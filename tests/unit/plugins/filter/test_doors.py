@@ -41,10 +41,10 @@ def door(module):
 def is_plain(value) -> bool:
     """Only what Ansible takes from a filter, and no subclasses of it."""
     if isinstance(value, dict):
-        return type(value) is dict and all(type(key) is str and is_plain(element) for key, element in value.items())
+        return value.__class__ is dict and all(key.__class__ is str and is_plain(element) for key, element in value.items())
     if isinstance(value, list):
-        return type(value) is list and all(is_plain(element) for element in value)
-    return value is None or type(value) in (str, int, float, bool)
+        return value.__class__ is list and all(is_plain(element) for element in value)
+    return value is None or value.__class__ in (str, int, float, bool)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
