@@ -90,7 +90,7 @@ def _refuse(latest: Migration | None, why: str) -> Next:
         return {"next": "refuse", "reason": f"{why}, its server was never moved. Nothing was changed", "migration": None}
     commands = " or ".join(recovery.legal_commands(latest))
     hint = f". What can be run now: {commands}" if commands else ""
-    reason = f"{text.shown(latest.get('server_name'))}: migration {latest.get('id')} is {latest.get('status')}: {why}. Nothing was changed{hint}"
+    reason = f"migration {latest.get('id')} is {latest.get('status')}: {why}. Nothing was changed{hint}"
     return {"next": "refuse", "reason": reason, "migration": latest}
 
 
