@@ -49,7 +49,8 @@ class ActionModule(ActionBase):
         begun, began_at = time.monotonic(), datetime.datetime.now(datetime.UTC)
         if self._task.action.endswith("migration_record") and args.get("action") in ("open", "adopt"):
             args.setdefault("owner", run_identity())
-        result = self._step(args, PATIENCE_SECONDS)
+        # What is asked before anything is under way is answered at once, also by silence.
+        result = self._step(args, PATIENCE_SECONDS if "migration_uuid" in args or "uuid" in args else 0.0)
         while _running(result):
             self._report(result["job"]["progress"])
             result = self._step({**args, "attach": True}, max(PATIENCE_SECONDS, float(args.get("stall_timeout") or 0)))

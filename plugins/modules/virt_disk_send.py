@@ -92,7 +92,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal imp
 def order_of(journal: Journal, params: dict[str, t.Any]) -> sending.Order:
     """The transfer that ``params`` ask for."""
     return sending.Order(
-        files=[file for file in params["files"] if file["copy"]],
+        files=[file for file in params["files"] if file["id"] in params["exports"]],
         sockets={name: str(paths.OFFERS_DIR / token) for name, token in params["exports"].items()},
         verify=params["verify"],
         bandwidth_limit=params["bandwidth_limit"],
@@ -105,9 +105,12 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     """Reach ``params['state']``; the module's result."""
     job = Job(journal, "send")
     if params["state"] == "absent":
-        return {"changed": job.cancel()}
+        cancelled = job.cancel()
+        sending.forget(journal.data.get("sockets", []))
+        return {"changed": cancelled}
     order = order_of(journal, params)
     if params["state"] == "reachable":
+        journal.note(sockets=list(order.sockets.values()))
         sending.probe(order)
         return {"changed": False}
     before = job.status()["state"]

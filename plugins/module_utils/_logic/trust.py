@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import typing as t
 
@@ -34,7 +35,17 @@ def known_hosts_lines(names: t.Iterable[str], port: int, facts: t.Mapping[str, t
     """One known_hosts line for each host key in ``facts`` (``ssh_host_key_*_public`` and ``…_keytype``), valid for all ``names``.
 
     A name is written as ssh looks it up: ``[name]:port`` unless the port is 22 (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+    Addresses that mean nothing to a peer are left out: those of the loopback, and link-local ones, which come and go with every guest's interface.
     """
-    known = sorted({name for name in map(str, names) if name and not _BLANK_OR_LIST.search(name)})
+    known = sorted({name for name in map(str, names) if name and not _BLANK_OR_LIST.search(name) and not _local(name)})
     hosts = ",".join(name if port == 22 else f"[{name}]:{port}" for name in known)
     return [f"{hosts} {facts[fact + '_keytype']} {facts[fact]}" for fact in sorted(facts) if _KEY_FACT.search(fact)]
+
+
+def _local(name: str) -> bool:
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    # A link-local address with its zone (fe80::1%eth0) is one that the operator has written.
+    return address.is_loopback or (address.is_link_local and "%" not in name)

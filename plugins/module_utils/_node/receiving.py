@@ -28,8 +28,9 @@ MoveFile = dict[str, t.Any]
 def offer(journal: Journal, files: list[MoveFile], instances_path: str, source: channel.Peer) -> tuple[dict[str, str], bool]:
     """Create every file empty under its temporary name, export it, and offer the exports to ``source``; ``({file id: token}, changed)``.
 
-    A token is the name of the export's socket on both ends. Raises ColdmoveError if a final name is taken by a file that is not
-    this migration's, or if the source does not let the channel in.
+    Files that have their final name already (committed by an earlier run) are not offered again. A token is the name of the
+    export's socket on both ends. Raises ColdmoveError if a final name is taken by a file that is not this migration's, or if
+    the source does not let the channel in.
     """
     paths.EXPORTS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     tokens = dict(journal.data.get("tokens", {}))
@@ -37,32 +38,31 @@ def offer(journal: Journal, files: list[MoveFile], instances_path: str, source: 
     tokens.update({file["id"]: secrets.token_hex(16) for file in files if file["id"] not in tokens})
     journal.note(tokens=tokens)
     changed = False
-    for file in files:
-        if nodefiles.is_ours(journal, file["dest_path"]):
-            continue  # committed by an earlier run
+    waiting = [file for file in files if not nodefiles.is_ours(journal, file["dest_path"])]
+    for file in waiting:
         changed |= _create(journal, file, instances_path)
         changed |= _serve(file, tokens[file["id"]])
-    if any(file.get("copy", True) for file in files):
-        changed |= _open_channel(journal, files, source)
-    return {file["id"]: tokens[file["id"]] for file in files}, changed
+    crossing = [file for file in waiting if file.get("copy", True)]
+    if crossing:
+        changed |= _open_channel(journal, crossing, source)
+    return {file["id"]: tokens[file["id"]] for file in crossing}, changed
 
 
 def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer) -> bool:
     """Have the channel kept open by a job of this node, and wait until it stands for the first time."""
     job = Job(journal, "channel")
-    if job.status().get("progress", {}).get("connected"):
+    status = job.status()
+    if status["state"] == "running" and status["progress"].get("connected"):
         return False
     job.cancel()
     tokens = journal.data["tokens"]
-    offers = {f"/{paths.OFFERS_DIR.name}/{tokens[file['id']]}": str(_endpoint(tokens[file["id"]])[0]) for file in files if file.get("copy", True)}
-    # The first connection is made here, so that a refusal is the answer of this very step.
-    with channel.connected(source, offers):
-        pass
+    offers = {f"/{paths.OFFERS_DIR.name}/{tokens[file['id']]}": str(_endpoint(tokens[file["id"]])[0]) for file in files}
     job.ensure_started(lambda report: channel.keep_connected(source, offers, report))
-    deadline = time.monotonic() + channel.CONNECT_TIMEOUT_SECONDS
+    # A refusal of the first connection is the answer of this very step.
     while not (progress := job.status().get("progress", {})).get("connected"):
-        if time.monotonic() > deadline:
-            raise ColdmoveError(progress.get("error") or f"the data channel to {source.address} was not opened in time")
+        if progress.get("error") or job.status()["state"] != "running":
+            job.cancel()
+            raise ColdmoveError(progress.get("error") or f"the data channel to {source.address} could not be kept open")
         time.sleep(0.02)
     return True
 

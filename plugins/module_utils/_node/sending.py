@@ -20,7 +20,9 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors imp
 Report = t.Callable[[dict[str, t.Any]], None]
 _FORK = multiprocessing.get_context("fork")
 _POLL_SECONDS = 0.2
-_RETRY_SECONDS = 2.0
+_RETRY_SECONDS = 1.0
+#: A full disk or a refused write looks like a broken link at first; so many attempts that get no further are enough.
+_ATTEMPTS_IN_VAIN = 2
 #: What qemu-img reads to get going (libraries and the like).
 _START_UP_BYTES = 256 * 1024
 
@@ -48,9 +50,9 @@ def probe(order: Order) -> None:
             raise ColdmoveError(f"the dest offers {size} bytes for {file['id']}, which needs {file['size_bytes']}")
 
 
-def forget(order: Order) -> None:
+def forget(sockets: t.Iterable[str]) -> None:
     """Remove the sockets of a channel that is not used any more: sshd leaves them behind."""
-    for socket in order.sockets.values():
+    for socket in sockets:
         Path(socket).unlink(missing_ok=True)
 
 
@@ -66,7 +68,7 @@ def send(order: Order, report: Report) -> dict[str, t.Any]:
         copy.run()
         waited = time.monotonic()
         found = digests.wait(report) if digests else {}
-        forget(order)
+        forget(order.sockets.values())
         return {
             "bytes_total": copy.total,
             "bytes_read": copy.done,
@@ -86,27 +88,43 @@ class _Copy:
     def __init__(self, order: Order, report: Report) -> None:
         self._order, self._report = order, report
         self.total = sum(int(file["allocated_bytes"]) for file in order.files)
-        self.done = self.retries = 0
+        self.done = self.retries = self._furthest = self._in_vain = 0
         self._begun = self._moved_at = time.monotonic()
         self._reported_at = 0.0
         self.seconds = 0.0
 
     def run(self) -> None:
         """Copy every file; a broken attempt is repeated while there was progress lately."""
-        left = list(self._order.files)
-        while left:
-            try:
-                self._convert(left[0])
-                left.pop(0)
-            except ColdmoveError as exc:
-                if time.monotonic() - self._moved_at > self._order.stall_timeout:
-                    raise ColdmoveError(f"nothing moved for {self._order.stall_timeout} s: {exc}") from exc
+        for file in self._order.files:
+            before = self.done
+            while not self._converted(file, before):
                 self.retries += 1
-                time.sleep(_RETRY_SECONDS)
+                self.done = before
         self.seconds = time.monotonic() - self._begun
 
-    def _convert(self, file: dict[str, t.Any]) -> None:
-        before = self.done
+    def _converted(self, file: dict[str, t.Any], before: int) -> bool:
+        try:
+            self._convert(file, before)
+            return True
+        except ColdmoveError:
+            if self._is_hopeless(file):
+                raise
+            return False
+
+    def _is_hopeless(self, file: dict[str, t.Any]) -> bool:
+        """After a failed attempt: wait for the channel to come back. True if it does not, or if attempts get no further although it did."""
+        self._in_vain = 0 if self.done > self._furthest else self._in_vain + 1
+        self._furthest = max(self._furthest, self.done)
+        while time.monotonic() - self._moved_at <= self._order.stall_timeout:
+            time.sleep(_RETRY_SECONDS)
+            try:
+                exports.probe(self._order.sockets[file["id"]], file["id"])
+            except ColdmoveError:
+                continue
+            return self._in_vain >= _ATTEMPTS_IN_VAIN
+        return True
+
+    def _convert(self, file: dict[str, t.Any], before: int) -> None:
         # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one
         with subprocess.Popen(self._command(file), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             try:
@@ -116,7 +134,6 @@ class _Copy:
                     process.kill()
             words = process.stderr.read().strip() if process.stderr else ""
         if process.returncode != 0:
-            self.done = before
             raise ColdmoveError(f"qemu-img could not copy {file['held_path']} to the dest: {words or 'the channel broke'}")
 
     def _command(self, file: dict[str, t.Any]) -> list[str]:
