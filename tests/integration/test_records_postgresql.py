@@ -110,6 +110,7 @@ class TestPostgreSQL(RecordStoreContract):
     """Everything that a store must do."""
 
 
+@pytest.mark.slow
 def test_a_walk_never_double_books(server: str) -> None:
     RecordStoreWalk.check(lambda: _new_place(server), examples=8)
 
