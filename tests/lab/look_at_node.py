@@ -33,9 +33,10 @@ def domains() -> dict[str, dict[str, str | bool]]:
     }
 
 
-def processes() -> tuple[list[str], list[str]]:
-    """UUIDs of the guests that run, whatever libvirt says; and every other process of qemu."""
-    guests, others = [], []
+def processes() -> tuple[dict[str, int], list[str]]:
+    """The guests that run, whatever libvirt says, UUID to process (another one: it was restarted); and what moves data."""
+    guests: dict[str, int] = {}
+    others: list[str] = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_text(errors="replace").split("\0")
@@ -43,16 +44,17 @@ def processes() -> tuple[list[str], list[str]]:
             continue
         program = os.path.basename(words[0])
         if program.startswith("qemu-system") and "-uuid" in words:
-            guests.append(words[words.index("-uuid") + 1])
-        # libvirtd asks an emulator what it can: that is nobody's guest.
+            guests[words[words.index("-uuid") + 1]] = int(folder.name)
         elif program.startswith(("qemu-nbd", "qemu-storage-daemon", "qemu-img", "nbd")):
             others.append(program)
-    return sorted(guests), sorted(others)
+    return guests, sorted(others)
 
 
 def files() -> dict[str, int]:
     """Every file of servers with its inode: a file that was replaced is seen, one that the guest writes to is the same."""
-    return {str(path): path.stat().st_ino for place in PLACES for path in sorted(Path(place).rglob("*")) if not path.is_dir()}
+    found = [path for place in PLACES for path in sorted(Path(place).rglob("*")) if not path.is_dir()]
+    # What the pairs of nodes prove their trust with is no server's.
+    return {str(path): path.stat().st_ino for path in found if path.name != "proof"}
 
 
 guests, others = processes()
