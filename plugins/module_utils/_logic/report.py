@@ -14,9 +14,9 @@ import typing as t
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, recovery
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.text import human_bytes, human_seconds, shown
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Migration, Node, Rejection
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Migration, Node
 
-__all__ = ["human_bytes", "human_seconds", "move_table", "node_table", "rejection_table", "shown", "status_table", "table"]
+__all__ = ["human_bytes", "human_seconds", "move_table", "node_table", "shown", "status_table", "table"]
 
 
 def table(headings: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]], right: t.Collection[int] = ()) -> list[str]:
@@ -104,12 +104,6 @@ def _node_state(node: Node) -> str:
     if not (node.get("facts") or {}).get("prepared"):
         marks.append("not prepared")
     return ", ".join(marks) or "up"
-
-
-def rejection_table(rejected: t.Iterable[Rejection]) -> list[str]:
-    """Every rejected host with its reasons, one a line."""
-    rows = [["" if index else entry["host"], reason] for entry in rejected for index, reason in enumerate(entry["reasons"] or ["no reason given"])]
-    return table(["host", "rejected because"], rows) if rows else ["no host was rejected"]
 
 
 def age_seconds(since: str | None, now: str) -> float | None:

@@ -14,20 +14,16 @@ import yaml
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.coldmove.libvirt.plugins.filter import (
-    legal_commands,
     move_blockers,
     move_table,
     plan_files,
     recovery_decision,
-    rejection_table,
-    run_liveness,
     select_hosts,
-    status_table,
 )
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import plain
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import MOVE, a_domain, a_migration, a_node, a_server
 
-MODULES = [legal_commands, move_blockers, move_table, plan_files, recovery_decision, rejection_table, run_liveness, select_hosts, status_table]
+MODULES = [move_blockers, move_table, plan_files, recovery_decision, select_hosts]
 NODES = {"a": a_node("a", [a_domain(1)]), "b": a_node("b")}
 
 
@@ -85,12 +81,8 @@ def test_a_partial_need_is_completed():
         (plan_files, (a_server(), "i", "/j", MOVE), "must be an absolute path"),
         (move_table, ("x",), "migrations must be a list, not str"),
         (move_table, (["x"],), "must be a list of dictionaries"),
-        (run_liveness, ({}, [], "soon"), "lease_seconds must be a number"),
         (recovery_decision, (a_migration(), "x", None), "source_state must be a dictionary"),
         (recovery_decision, (a_migration(), None, {"domain": "odd"}), "dest_state is no state of a move"),
-        (legal_commands, (None,), "the migration must be a dictionary"),
-        (rejection_table, (3,), "must be a list"),
-        (status_table, ([], ["x"]), "liveness must be a dictionary"),
     ],
 )
 def test_what_is_wrong_is_one_clear_line(module, arguments, words):
@@ -108,13 +100,7 @@ def test_a_failed_look_is_silence(silence):
     assert "b does not answer" in decision["reason"]
 
 
-def test_liveness_of_a_run_on_no_known_controller():
-    assert door(run_liveness)({"uuid": "m"})["state"] == "unknown"
-    assert door(run_liveness)({"uuid": "m", "heartbeat_age_seconds": 5}, NODES, "60")["state"] == "alive"
-
-
-def test_tables_take_the_clock_of_the_controller():
-    assert len(door(status_table)([a_migration()])) > 2
+def test_no_outcome_is_a_table_too():
     assert door(move_table)(None) == ["no servers"]
 
 

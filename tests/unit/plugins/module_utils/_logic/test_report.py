@@ -56,15 +56,6 @@ def test_status_without_a_clock_or_with_a_malformed_date():
     assert report.age_seconds("2026-01-01T00:00:00", NOW) == 86400
 
 
-def test_rejected_hosts():
-    assert report.rejection_table([{"host": "b", "reasons": ["full", "off"]}, {"host": "c", "reasons": []}])[2:] == [
-        "b     full",
-        "      off",
-        "c     no reason given",
-    ]
-    assert report.rejection_table([]) == ["no host was rejected"]
-
-
 @given(st.lists(st.text(), min_size=1, max_size=4))
 def test_no_name_breaks_a_table(names):
     records = [a_migration(number, "finished", server_name=name, started_by=name, error=name) for number, name in enumerate(names, 1)]
