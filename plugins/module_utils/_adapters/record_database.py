@@ -222,17 +222,20 @@ class Database:
             else:
                 connection.commit()
 
+    def read(self) -> contextlib.AbstractContextManager[sa.engine.Connection]:
+        """A transaction that changes nothing; the store must be a dry run's.
+
+        A store that is absent or older than this code is looked at as it would be after the upgrade.
+        """
+        with self._look() as connection:
+            current = self._version(connection) == len(UPGRADES)
+        return self._look() if current else self.write()
+
     @contextlib.contextmanager
-    def read(self) -> t.Iterator[sa.engine.Connection]:
-        """A transaction that changes nothing; the store must be a dry run's."""
+    def _look(self) -> t.Iterator[sa.engine.Connection]:
         with self._errors(), self._engine.connect() as connection:
             if self._sqlite:
                 connection.exec_driver_sql("BEGIN")
-            if self._version(connection) == len(UPGRADES):
-                yield connection
-                return
-        # Absent, or older than this code: looked at as it would be after the upgrade.
-        with self.write() as connection:
             yield connection
 
     def _version(self, connection: sa.engine.Connection) -> int:
