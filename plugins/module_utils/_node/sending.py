@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
 
 Report = t.Callable[[dict[str, t.Any]], None]
 _FORK = multiprocessing.get_context("fork")
@@ -50,10 +51,10 @@ def probe(order: Order) -> None:
             raise ColdmoveError(f"the dest offers {size} bytes for {file['id']}, which needs {file['size_bytes']}")
 
 
-def forget(sockets: t.Iterable[str]) -> None:
-    """Remove the sockets of a channel that is not used any more: sshd leaves them behind."""
-    for socket in sockets:
-        Path(socket).unlink(missing_ok=True)
+def forget(migration_uuid: str) -> None:
+    """Remove the sockets that a dest has offered for a migration: sshd leaves them behind."""
+    for socket in paths.OFFERS_DIR.glob(f"{migration_uuid}.*"):
+        socket.unlink(missing_ok=True)
 
 
 def send(order: Order, report: Report) -> dict[str, t.Any]:
@@ -68,7 +69,6 @@ def send(order: Order, report: Report) -> dict[str, t.Any]:
         copy.run()
         waited = time.monotonic()
         found = digests.wait(report) if digests else {}
-        forget(order.sockets.values())
         return {
             "bytes_total": copy.total,
             "bytes_read": copy.done,
@@ -147,17 +147,29 @@ class _Copy:
         return [*command, "--image-opts", "--target-image-opts", exports.image_options(file["held_path"], "raw"), target]
 
     def _watch(self, process: subprocess.Popen[str], before: int) -> None:
+        wakes = 0
         while process.poll() is None:
-            # What qemu-img has read and not yet sent is bounded by its few buffers, so reading is the measure of progress.
-            done = before + max(0, _read_bytes(process.pid) - _START_UP_BYTES)
-            if done > self.done:
-                self.done, self._moved_at = done, time.monotonic()
+            # What qemu-img has read and not yet sent is bounded by its few buffers, so reading is the measure of progress. While
+            # those buffers drain over a slow link nothing is read, but its event loop wakes for each piece that goes out.
+            done, wakes_before = before + max(0, _read_bytes(process.pid) - _START_UP_BYTES), wakes
+            wakes = _wakes(process.pid)
+            if done > self.done or wakes != wakes_before:
+                self.done, self._moved_at = max(done, self.done), time.monotonic()
             elif time.monotonic() - self._moved_at > self._order.stall_timeout:
                 raise ColdmoveError(f"nothing moved through the channel for {self._order.stall_timeout} s")
             if time.monotonic() - self._reported_at >= 1.0:
                 self._reported_at = time.monotonic()
                 self._report(progress("copy", min(self.done, self.total), self.total, self._reported_at - self._begun))
             time.sleep(_POLL_SECONDS)
+
+
+def _wakes(pid: int) -> int:
+    """How often the main thread of a process has gone to sleep and come back; 0 once it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches:")), 0)
 
 
 def _read_bytes(pid: int) -> int:
