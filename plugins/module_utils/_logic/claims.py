@@ -74,12 +74,16 @@ def shortages(candidate: t.Mapping[str, t.Any], wanted: Claim, claims: t.Iterabl
         need, held = take(wanted, name), sum(take(claim, name) for claim in held_by)
         free = capacity[name] - used[name] - held
         if need > 0 and need > free:
-            holders = ", ".join(f"migration {claim.migration_id} of {claim.server_name}" for claim in held_by if take(claim, name))
+            holders = _listed([f"migration {claim.migration_id} of {claim.server_name}" for claim in held_by if take(claim, name)])
             reasons.append(
                 f"{need:g} {_UNITS[name]} needed, {max(free, 0):g} free"
                 f" (capacity {capacity[name]:g}, domains {used[name]:g}, unfinished migrations {held:g}{': ' + holders if holders else ''})"
             )
     return reasons
+
+
+def _listed(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def choose(
