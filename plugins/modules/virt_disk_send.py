@@ -106,17 +106,19 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     job = Job(journal, "send")
     if params["state"] == "absent":
         cancelled = job.cancel()
-        sending.forget(journal.data.get("sockets", []))
+        sending.forget(journal.uuid)
         return {"changed": cancelled}
     order = order_of(journal, params)
     if params["state"] == "reachable":
-        journal.note(sockets=list(order.sockets.values()))
         sending.probe(order)
         return {"changed": False}
     before = job.status()["state"]
     if not params["attach"]:
         journal.note(sending=True)  # from here on the dest's files may hold part of the content
-    return {"job": follow(job, lambda report: sending.send(order, report), params), "changed": before != "done"}
+    status = follow(job, lambda report: sending.send(order, report), params)
+    if status["state"] == "done":
+        sending.forget(journal.uuid)
+    return {"job": status, "changed": before != "done"}
 
 
 def main() -> None:

@@ -68,6 +68,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+owners:
+  description: Owner, group and mode of each file, by file id, for M(coldmove.libvirt.virt_disk_receive).
+  type: dict
+  returned: O(state=held)
 deleted:
   description: Paths that were deleted.
   type: list
@@ -88,6 +92,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import holding
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.files import owner_of
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
 
 
@@ -99,7 +104,8 @@ def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
         return {"changed": bool(deleted), "deleted": deleted, "kept": kept}
     with libvirt_host.connected(params["uri"]) as host:
         if params["state"] == "held":
-            return {"changed": holding.hold(journal, host, server, files)}
+            changed = holding.hold(journal, host, server, files)
+            return {"changed": changed, "owners": {file["id"]: owner_of(file["held_path"]) for file in files}}
         return {"changed": holding.restore(journal, host, server, files, params["definition"], params["autostart"])}
 
 

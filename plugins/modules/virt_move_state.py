@@ -89,7 +89,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import moves
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import moves, sending
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import step
 
@@ -113,6 +113,7 @@ def main() -> None:
             state = moves.look(params["migration_uuid"], host, params["server_uuid"], params["files"])
             if journal and params["close"]:
                 journal.note(closed=True, server_uuid=params["server_uuid"])
+                sending.forget(journal.uuid)
         module.exit_json(changed=False, move=state)
     except ColdmoveError as exc:
         module.fail_json(msg=str(exc), **exc.result)

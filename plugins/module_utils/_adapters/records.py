@@ -85,7 +85,7 @@ class Records:
             told_before = self._refuse_second(connection, row)
             if told_before:
                 return Change(told_before, told_before)
-            held = self._claims(connection, row["as_of"])
+            held = self._claims(connection, row["as_of"], row["server_uuid"])
             row["dest_host"], without_room = claims.choose({**row, "id": 0}, row["candidates"], held)
             row["rejected"] = [*row["rejected"], *without_room]
             if row["dest_host"] is None:
@@ -225,11 +225,14 @@ class Records:
                 )
         return None
 
-    def _claims(self, connection: sa.engine.Connection, as_of: int, but: str = "") -> list[claims.Claim]:
-        """Of active records, and of those that closed after the facts were gathered: the facts do not know how they ended."""
+    def _claims(self, connection: sa.engine.Connection, as_of: int, server_uuid: str) -> list[claims.Claim]:
+        """What other servers hold: by active records, and by those that closed after the facts were gathered, which do not know how they ended.
+
+        What this server held by an earlier record, which a killed run left and the next one has just taken back, is not in its own way.
+        """
         holding = sa.or_(MIGRATIONS.c.status.in_(sorted(transitions.ACTIVE)), MIGRATIONS.c.closed_event > as_of)
         columns = (MIGRATIONS.c[name] for name in ("id", "server_uuid", "server_name", "source_host", "dest_host", "need", "source_need"))
-        rows = connection.execute(sa.select(*columns).where(holding, MIGRATIONS.c.uuid != but).order_by(MIGRATIONS.c.id))
+        rows = connection.execute(sa.select(*columns).where(holding, MIGRATIONS.c.server_uuid != server_uuid).order_by(MIGRATIONS.c.id))
         return [claim for row in rows for claim in claims.of_migration(_decode(row))]
 
     def _other_dest(self, connection: sa.engine.Connection, row: Row, dest_host: str) -> str:
@@ -240,7 +243,7 @@ class Records:
         if not alternates:
             known = ", ".join(candidate["host"] for candidate in row["candidates"]) or "none"
             raise ColdmoveError(f"{dest_host} is no candidate of migration {row['id']}: its candidates are {known}")
-        chosen, rejected = claims.choose(row, alternates, self._claims(connection, row["as_of"], but=row["uuid"]))
+        chosen, rejected = claims.choose(row, alternates, self._claims(connection, row["as_of"], row["server_uuid"]))
         if chosen is None:
             reasons = "; ".join(rejected[0]["reasons"])
             raise ColdmoveError(f"{dest_host} has no room for migration {row['id']} any more: {reasons}", rejected=rejected)

@@ -8,8 +8,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import grp
 import os
+import pwd
+import stat
+import typing as t
 from pathlib import Path
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
@@ -30,6 +35,28 @@ def is_ours(journal: Journal, path: str) -> bool:
         return bool(os.lstat(path).st_ino == journal.data.get("owned", {}).get(path))
     except FileNotFoundError:
         return False
+
+
+def owner_of(path: str) -> dict[str, str]:
+    """``{owner, group, mode}`` of a file, by name: numbers may mean somebody else on another node."""
+    found = os.lstat(path)
+    return {"owner": _name(pwd.getpwuid, found.st_uid), "group": _name(grp.getgrgid, found.st_gid), "mode": f"{stat.S_IMODE(found.st_mode):04o}"}
+
+
+def _name(look_up: t.Callable[[int], t.Any], number: int) -> str:
+    try:
+        return str(look_up(number)[0])
+    except KeyError:
+        return ""
+
+
+def give(path: str, owner: t.Mapping[str, str]) -> None:
+    """Give a file the owner that owner_of() told of its source; names that this node does not know are left out."""
+    with contextlib.suppress(KeyError):
+        os.chown(path, pwd.getpwnam(owner["owner"]).pw_uid, -1, follow_symlinks=False)
+    with contextlib.suppress(KeyError):
+        os.chown(path, -1, grp.getgrnam(owner["group"]).gr_gid, follow_symlinks=False)
+    os.chmod(path, int(owner["mode"], 8))
 
 
 def make_durable(path: str) -> None:

@@ -34,8 +34,8 @@ def offer(journal: Journal, files: list[MoveFile], instances_path: str, source: 
     """
     paths.EXPORTS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     tokens = dict(journal.data.get("tokens", {}))
-    # A socket's name is a secret of this transfer: no peer can take another one's place by guessing it.
-    tokens.update({file["id"]: secrets.token_hex(16) for file in files if file["id"] not in tokens})
+    # A socket's name says whose it is, and holds a secret of this transfer: no peer can take another one's place by guessing it.
+    tokens.update({file["id"]: f"{journal.uuid}.{secrets.token_hex(16)}" for file in files if file["id"] not in tokens})
     journal.note(tokens=tokens)
     changed = False
     waiting = [file for file in files if not nodefiles.is_ours(journal, file["dest_path"])]
@@ -67,10 +67,10 @@ def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer)
     return True
 
 
-def commit(journal: Journal, files: list[MoveFile], digests: dict[str, t.Any] | None, report: Report) -> dict[str, t.Any]:
+def commit(journal: Journal, files: list[MoveFile], digests: dict[str, t.Any] | None, owners: t.Mapping[str, t.Any], report: Report) -> dict[str, t.Any]:
     """Close the exports, make everything durable, compare contents, give the final names. ``{received_bytes, verify_seconds, digests}``.
 
-    ``digests``: what the source read, by file id; None if the operator asked for no verification.
+    ``owners``: whose the files are to be, see files.owner_of(). ``digests``: what the source read, by file id; None if the operator asked for no verification.
     Raises ColdmoveError, with nothing under a final name that did not pass.
     """
     received = _close_channel(journal)
@@ -82,6 +82,8 @@ def commit(journal: Journal, files: list[MoveFile], digests: dict[str, t.Any] | 
     found = _verify(waiting, digests, report) if digests is not None else {}
     seconds = round(time.monotonic() - begun, 3)
     for file in waiting:
+        if file["id"] in owners:
+            nodefiles.give(file["temp_path"], owners[file["id"]])
         nodefiles.take_name(file["temp_path"], file["dest_path"])
     return {"received_bytes": received, "verify_seconds": seconds, "digests": found}
 
