@@ -1,0 +1,84 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One prepared lab for all tests of the collection that need one, and a watch over it that never looks away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from integration.laws import Watch
+from integration.runs import Outcome, Run
+
+from lab import DiskSpec, GuestSpec, Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lab.state import GuestState
+
+
+def pytest_configure() -> None:
+    """Told to end, end like after Ctrl-C: fixtures take their labs down."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+
+@dataclass
+class World:
+    """The lab, and what tests do with it all the time."""
+
+    lab: Lab
+    watch: Watch
+
+    def run(self, playbook: str, *options: str, inventory: Path | None = None, **variables: Any) -> Run:
+        """Start a playbook."""
+        return Run(inventory or self.lab.inventory_path, playbook, *options, **variables)
+
+    def play(self, playbook: str, *options: str, inventory: Path | None = None, **variables: Any) -> Outcome:
+        """Run a playbook to its end, whatever that is."""
+        return self.run(playbook, *options, inventory=inventory, **variables).finish()
+
+    def guest(self, name: str, disk: DiskSpec | None = None, node: str = "node1", start: bool = True, **more: Any) -> GuestState:
+        """A guest of one disk (64 MiB unless told) with a marker that carries its name."""
+        made = self.lab.define_guest(node, GuestSpec(name, [disk or DiskSpec()], **more))
+        if start:
+            self.lab.start_guest(node, made)
+            self.lab.write_marker(made, name)
+        return made
+
+    def remove(self, guest: GuestState) -> None:
+        """Take a guest away from every node that has it, by hand."""
+        for node in self.lab.defined_on(guest):
+            self.lab.remove_guest(node, guest)
+
+
+@pytest.fixture(scope="session")
+def prepared() -> Iterator[World]:
+    """Three nodes and a records host, made ready by `prepare`."""
+    with Lab(f"i{os.getpid()}", nodes=3) as lab:
+        watch = Watch(lab)
+        watch.start()
+        try:
+            made = World(lab, watch)
+            made.play("prepare").check()
+            yield made
+        finally:
+            watch.stop()
+
+
+@pytest.fixture
+def world(prepared: World) -> Iterator[World]:
+    """The prepared lab; whatever the test does, no guest may be seen on two nodes meanwhile."""
+    yield prepared
+    looks, deadline = prepared.watch.looks, time.monotonic() + 10
+    while prepared.watch.looks == looks and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert prepared.watch.looks > looks, "the watch has stopped"
+    assert not prepared.watch.breaches

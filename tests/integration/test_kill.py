@@ -1,0 +1,242 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller is killed (SIGKILL, no rescue, no always) at points spread over the whole of cold_migrate, confirm and revert.
+
+Each point has a guest of its own, and a controller of its own that is killed there. Then one run of the same playbook, or one of
+`recover`, takes up all that were killed, many servers at once. Laws 1, 2, 4 and 5 are looked at from outside (laws.py), law 1 all
+the time. Cases 22 (in part), 65.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from integration import laws
+
+from lab import MIB, DiskSpec
+from lab.shell import wait_for
+
+if TYPE_CHECKING:
+    from integration.conftest import World
+    from integration.runs import Run
+
+    from lab.state import GuestState
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+AT_ONCE = 3
+#: Many more guests than the machine has CPUs.
+ROOMY = "100"
+BIG = DiskSpec(96 * MIB, content_mib=60)
+Sight = Callable[["World", "GuestState"], bool]
+
+
+# --- what is waited for on the nodes
+
+
+def temporary(world: World, guest: GuestState) -> bool:
+    """The dest has made the file."""
+    return bool(list(world.lab.images("node2").glob(f"{guest.name}-vda.qcow2.coldmove-*")))
+
+
+def half_copied(world: World, guest: GuestState) -> bool:
+    """A good part of the content has crossed."""
+    return any(path.stat().st_blocks * 512 > 20 * MIB for path in world.lab.images("node2").glob(f"{guest.name}-vda.qcow2.coldmove-*"))
+
+
+def off(world: World, guest: GuestState) -> bool:
+    """No QEMU of the guest is left."""
+    return not world.lab.running_on(guest)
+
+
+def set_aside(world: World, guest: GuestState) -> bool:
+    """The disk has its held name."""
+    return bool(list(world.lab.images("node1").glob(f"{guest.name}-vda.qcow2.coldmove-held-*")))
+
+
+def verifying(world: World, guest: GuestState) -> bool:
+    """The dest's job is at work, or has been."""
+    job = f"{laws.MOVES}/{laws.record(world.lab, guest)['uuid']}/verify.json"
+    return world.lab.exec("node2", "test", "-e", job, check=False).returncode == 0
+
+
+def defined_on_dest(world: World, guest: GuestState) -> bool:
+    """The dest's libvirt knows it."""
+    return world.lab.guest_state("node2", guest) is not None
+
+
+def on_dest(world: World, guest: GuestState) -> bool:
+    """A QEMU of the guest is seen on the dest."""
+    return "node2" in world.lab.running_on(guest)
+
+
+def deleted(world: World, guest: GuestState) -> bool:
+    """The held copy is gone."""
+    return not set_aside(world, guest)
+
+
+# --- the points
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where the controller is killed, and what is done then."""
+
+    name: str
+    task: str
+    #: `start` or `end` of the task, so many seconds after its start, or what is seen on the nodes after its start.
+    when: Literal["start", "end"] | float | Sight
+    then: Literal["again", "recover"]
+    #: Where the guest must be after that.
+    outcome: Literal["moved", "back"] = "moved"
+    disk: DiskSpec = field(default_factory=DiskSpec)
+    shutdown: Literal["acpi", "ignore"] = "acpi"
+    variables: tuple[tuple[str, Any], ...] = ()
+    workers: bool = True
+
+    @property
+    def slow(self) -> bool:
+        """Whether the copy is made to take some seconds."""
+        return self.disk is BIG
+
+
+MOVE_POINTS = [
+    Point("facts", "Look at the server", "end", "recover", "back"),
+    Point("opening", "Open the record and claim the capacity", 0.5, "again"),
+    Point("accepted", "Open the record and claim the capacity", "end", "recover", "back"),
+    Point("named", "Write down every name that will be used", "end", "again"),
+    Point("making", "Make the files and offer them", temporary, "recover", "back"),
+    Point("offered", "Make the files and offer them", "end", "again"),
+    Point("proven", "Prove that the data channel reaches them", "end", "recover", "back"),
+    Point("migrating", "Record that the copy begins", "end", "again"),
+    Point("shutting", "Shut the guest down", 1.5, "recover", "back", shutdown="ignore", variables=(("shutdown_timeout", "4"),)),
+    Point("off", "Shut the guest down", off, "again"),
+    Point("holding", "Hold the source copy", set_aside, "recover", "back"),
+    Point("held", "Hold the source copy", "end", "again"),
+    Point("copying", "Cutover | Copy", half_copied, "again", disk=BIG),
+    Point("copying-back", "Cutover | Copy", half_copied, "recover", "back", disk=BIG),
+    Point("orphans", "Cutover | Copy", half_copied, "recover", "back", disk=BIG, workers=False),
+    Point("copied", "Cutover | Copy", "end", "recover", "back"),
+    Point("verifying", "Verify the copy and give it its name", verifying, "again", disk=BIG),
+    Point("committed", "Verify the copy and give it its name", "end", "recover", "back"),
+    Point("complete", "Record that the copy is complete", "end", "again"),
+    Point("defined", "Define_dest | Define the server on the dest", defined_on_dest, "recover", "back"),
+    Point("starting", "Start_dest | Start the server on the dest", on_dest, "recover"),
+    Point("starting-more", "Start_dest | Start the server on the dest", on_dest, "again"),
+    Point("started", "Start_dest | Start the server on the dest", "end", "recover"),
+    Point("written", "Write the outcome into the record", "end", "again"),
+]
+
+
+@dataclass
+class Killed:
+    """A guest whose controller was killed."""
+
+    point: Point
+    guest: GuestState
+    since: float = 0.0
+    status: str = "none"
+    problem: str = ""
+
+    @property
+    def markers(self) -> list[str]:
+        """All that it has written."""
+        return [self.point.name]
+
+
+def kill_at(world: World, point: Point, guest: GuestState, run: Run) -> None:
+    """Let the run come to the point, and kill its controller there."""
+    if point.when in ("start", "end"):
+        run.wait_for(str(point.when), point.task)
+    else:
+        run.wait_for("start", point.task)
+        if isinstance(point.when, float):
+            time.sleep(point.when)
+        elif callable(point.when):
+            sight = point.when
+            wait_for(f"{point.name} of {guest.name}", lambda: sight(world, guest) or run.process.poll() is not None, 120)
+    assert run.process.poll() is None, f"the run was over before it could be killed:\n{run.output()}"
+    run.kill(point.workers)
+
+
+def strike(world: World, playbook: str, point: Point, guest: GuestState, **variables: Any) -> Killed:
+    """Run a playbook for one guest and kill its controller at the point; then look whether a good copy is there."""
+    killed = Killed(point, guest, time.monotonic())
+    try:
+        run = world.run(playbook, server=guest.name, cpu_allocation_ratio=ROOMY, **variables, **dict(point.variables))
+        try:
+            kill_at(world, point, guest, run)
+        finally:
+            run.kill()
+        rows = laws.records(world.lab, guest)
+        killed.status = rows[-1]["status"] if rows else "none"
+        laws.check_good_copy(world.lab, guest, killed.markers)
+    except Exception as exc:  # is told by the test of this point
+        killed.problem = f"{type(exc).__name__}: {exc}"
+    return killed
+
+
+def strike_all(world: World, jobs: list[tuple[Any, ...]]) -> list[Killed]:
+    """Some at a time."""
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda job: strike(world, *job[:3], **job[3]), jobs))
+
+
+def take_up(world: World, playbook: str, killed: list[Killed], **variables: Any) -> None:
+    """One run for all that were killed; what it said goes to each of them that it failed."""
+    chosen = [one for one in killed if not one.problem]
+    if not chosen:
+        return
+    outcome = world.play(playbook, server=",".join(one.guest.name for one in chosen), cpu_allocation_ratio=ROOMY, **variables)
+    for one in chosen:
+        if outcome.code != 0:
+            one.problem = f"{playbook} failed after a kill in status {one.status}:\n{outcome.output}"
+
+
+def chosen_points(request: pytest.FixtureRequest, points: list[Point]) -> list[Point]:
+    """With `pytest -k` only what it chose is made."""
+    names = {item.callspec.params.get("name") for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")}
+    return [point for point in points if point.name in names]
+
+
+# --- moves that are killed
+
+
+@pytest.fixture(scope="module")
+def moves(prepared: World, request: pytest.FixtureRequest) -> dict[str, Killed]:
+    """Every point of MOVE_POINTS (of those whose tests were chosen): killed there, then taken up."""
+    world, points = prepared, chosen_points(request, MOVE_POINTS)
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        guests = list(pool.map(lambda point: world.guest(point.name, point.disk, shutdown=point.shutdown), points))
+    jobs = []
+    for point, guest in zip(points, guests, strict=True):
+        jobs.append(("cold_migrate", point, guest, {"target_host": "node2", "bandwidth_limit": "12M" if point.slow else ""}))
+    killed = strike_all(world, jobs)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        again = pool.submit(take_up, world, "cold_migrate", [one for one in killed if one.point.then == "again"], target_host="node2")
+        take_up(world, "recover", [one for one in killed if one.point.then == "recover"])
+        again.result()
+    return {one.point.name: one for one in killed}
+
+
+@pytest.mark.parametrize("name", [point.name for point in MOVE_POINTS])
+def test_killed_move(world: World, moves: dict[str, Killed], name: str) -> None:
+    """Killed there and taken up: the guest is where it must be with all that it wrote, the record is true, nothing is left."""
+    one = moves[name]
+    assert not one.problem, one.problem
+    if one.point.outcome == "moved":
+        laws.check_moved(world.lab, one.guest, one.markers)
+    else:
+        laws.check_back(world.lab, one.guest, "node1", one.markers)
+
+
+def test_nothing_is_at_work_any_more(world: World, moves: dict[str, Killed]) -> None:
+    """No process, no export, no offer is left on any node."""
+    assert moves
+    laws.check_quiet(world.lab, "node1", "node2", "node3")
