@@ -215,7 +215,7 @@ migrations:
       description: When the record was opened.
       type: str
     updated_at:
-      description: When the record was last changed, heartbeats apart.
+      description: When the record was last changed, heartbeats and take-overs apart.
       type: str
     closed_event:
       description: The event that ended the migration, comparable with RV(as_of).

@@ -109,7 +109,7 @@ class Records:
                 return Change(before, before)  # told before, the answer was lost on its way
             _check_epoch(row, expected_epoch)
             now = self.database.now(connection)
-            self._update(connection, row, {"epoch": expected_epoch + 1, "owner": owner, "owner_since": now, "heartbeat_at": now}, now)
+            self._update(connection, row, {"epoch": expected_epoch + 1, "owner": owner, "owner_since": now, "heartbeat_at": now}, None)
             self._event(connection, {**row, "epoch": expected_epoch + 1}, "adopt", row["status"], now, {"from": row["owner"], "to": owner})
             return Change(before, self._shown(connection, uuid))
 
