@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import math
 import typing as t
 from collections.abc import Callable, Mapping
 
 from ansible.errors import AnsibleFilterError
-from ansible.module_utils.parsing.convert_bool import boolean
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, inputs
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_list, guarded, plain
 
 DOCUMENTATION = r"""
@@ -79,7 +77,7 @@ def nodes(hosts: t.Any, hostvars: t.Any, facts_var: str = "coldmove_node_facts")
 def _node(host: str, variables: t.Any, facts_var: str, errors: list[str]) -> dict[str, t.Any]:
     def read(name: str, convert: Callable[[t.Any], t.Any], default: t.Any) -> t.Any:
         value = variables.get(name)
-        if value is None or (isinstance(value, str) and not value.strip()):
+        if not inputs.given(value):
             return default
         try:
             return convert(value)
@@ -90,15 +88,15 @@ def _node(host: str, variables: t.Any, facts_var: str, errors: list[str]) -> dic
     return {
         "name": host,
         **_facts(variables, facts_var),
-        "maintenance": read("maintenance", _boolean, False),
-        "forced_down": read("forced_down", _boolean, False),
+        "maintenance": read("maintenance", inputs.boolean, False),
+        "forced_down": read("forced_down", inputs.boolean, False),
         "availability_zone": read("availability_zone", str, ""),
-        "traits": read("traits", _words, []),
-        "cpu_allocation_ratio": read("cpu_allocation_ratio", _ratio, capacity.DEFAULT_CPU_RATIO),
-        "ram_allocation_ratio": read("ram_allocation_ratio", _ratio, capacity.DEFAULT_RAM_RATIO),
-        "disk_allocation_ratio": read("disk_allocation_ratio", _ratio, capacity.DEFAULT_DISK_RATIO),
-        "reserved_memory_mb": read("reserved_memory_mb", _whole, capacity.DEFAULT_RESERVED_MEMORY_MB),
-        "reserved_disk_gb": read("reserved_disk_gb", _number, capacity.DEFAULT_RESERVED_DISK_GB),
+        "traits": read("traits", inputs.words, []),
+        "cpu_allocation_ratio": read("cpu_allocation_ratio", inputs.ratio, capacity.DEFAULT_CPU_RATIO),
+        "ram_allocation_ratio": read("ram_allocation_ratio", inputs.ratio, capacity.DEFAULT_RAM_RATIO),
+        "disk_allocation_ratio": read("disk_allocation_ratio", inputs.ratio, capacity.DEFAULT_DISK_RATIO),
+        "reserved_memory_mb": read("reserved_memory_mb", inputs.whole, capacity.DEFAULT_RESERVED_MEMORY_MB),
+        "reserved_disk_gb": read("reserved_disk_gb", inputs.number, capacity.DEFAULT_RESERVED_DISK_GB),
         "migration_address": read("migration_address", str, read("ansible_host", str, host)),
     }
 
@@ -114,45 +112,6 @@ def _facts(variables: t.Any, facts_var: str) -> dict[str, t.Any]:
     if not isinstance(facts, Mapping) or "domains" not in facts:
         return {"reachable": False, "error": f"{facts_var} holds no node facts", "facts": None}
     return {"reachable": True, "error": "", "facts": plain(facts)}
-
-
-def _boolean(value: t.Any) -> bool:
-    try:
-        return bool(boolean(value, strict=True))
-    except TypeError:
-        raise ValueError("it must be a boolean (true or false)") from None
-
-
-def _number(value: t.Any) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number) or number < 0:
-        raise ValueError("it must be a number, 0 or more")
-    return number
-
-
-def _whole(value: t.Any) -> int:
-    number = _number(value)
-    if number != int(number):
-        raise ValueError("it must be a whole number")
-    return int(number)
-
-
-def _ratio(value: t.Any) -> float:
-    number = _number(value)
-    if number == 0:
-        raise ValueError("it must be more than 0")
-    return number
-
-
-def _words(value: t.Any) -> list[str]:
-    if isinstance(value, str):
-        return [word.strip() for word in value.split(",") if word.strip()]
-    if isinstance(value, Mapping) or not hasattr(value, "__iter__"):
-        raise ValueError("it must be a list or a comma list")
-    return [str(word) for word in value]
 
 
 class FilterModule:

@@ -67,6 +67,8 @@ def location(migration: Migration) -> str:
 def _split(server: t.Any, directory: _Directory) -> list[str]:
     if server is None:
         return []
+    if isinstance(server, int) and not isinstance(server, bool):
+        return [str(server)]
     if isinstance(server, str):
         if not server.strip():
             return []

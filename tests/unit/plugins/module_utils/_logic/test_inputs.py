@@ -1,0 +1,63 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What operators write into variables: taken as meant, or one sentence that says what is wrong."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import inputs
+
+GOOD: dict[str, list[t.Any]] = {
+    "server": ["web", "web,db", ["web", "db"], 7, "3f1e"],
+    "target_host": ["node2"],
+    "older_than": [0, "86400", 1.5, " 60 "],
+    "accept_lost_writes": [True, False, "true", "False", "yes", "NO", "on", "0", 1],
+    "verify": ["no"],
+    "shutdown_timeout": [0, "0", "60", 60.0],
+    "shutdown_retry_interval": ["1"],
+    "stall_timeout": [1],
+    "bandwidth_limit": [0, "0", "50M", "1.5 GiB", "100kb", 1000000],
+}
+BAD: dict[str, list[t.Any]] = {
+    "server": [True, {"name": "web"}, ["web", None], [["web"]], " , ", [""]],
+    "target_host": [["node2"], {"a": 1}, True],
+    "older_than": ["1 day", "-1", "nan", "inf", True, "1e999"],
+    "accept_lost_writes": ["maybe", "sure", 2, ["yes"], "tru"],
+    "verify": ["nope"],
+    "shutdown_timeout": ["soon", "1.5", -1],
+    "shutdown_retry_interval": [0],
+    "stall_timeout": ["0", False],
+    "bandwidth_limit": ["fast", "50X", "-1", "M", True],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in GOOD.items() for value in values])
+def test_good_values(name: str, value: t.Any) -> None:
+    """Strings are as good as what they stand for."""
+    assert inputs.malformed({name: value}, inputs.OF_VERBS) == []
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_bad_values(name: str, value: t.Any) -> None:
+    """The sentence names the variable and the value."""
+    (sentence,) = inputs.malformed({name: value}, inputs.OF_VERBS)
+    assert sentence.startswith(f"{name} is {value!r}: ")
+
+
+@pytest.mark.parametrize("value", ["", "  ", None])
+@pytest.mark.parametrize("name", [*inputs.OF_VERBS, *inputs.OF_NODES])
+def test_empty_is_not_given(name: str, value: t.Any) -> None:
+    """As surveys send it."""
+    kinds = {**inputs.OF_VERBS, **inputs.OF_NODES}
+    assert inputs.malformed({name: value}, kinds) == inputs.malformed({}, kinds) == []
+
+
+def test_all_sentences_at_once_and_where() -> None:
+    """For nodes: whose variable it is; control characters do not reach the terminal."""
+    found = inputs.malformed({"maintenance": "perhaps\x1b", "migration_port": "70000", "traits": 3}, inputs.OF_NODES, "node1")
+    assert [sentence.split(" is ")[0] for sentence in found] == ["node1: maintenance", "node1: traits", "node1: migration_port"]
+    assert not any("\x1b" in sentence for sentence in found)
