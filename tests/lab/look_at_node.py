@@ -19,18 +19,19 @@ def virsh(*words: str) -> str:
     return subprocess.run(["virsh", "-q", "-c", "qemu:///system", *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def domains() -> dict[str, dict[str, str | bool]]:
-    """Every domain by its UUID."""
+def domains() -> list[dict[str, str | bool]]:
+    """Every domain, with a digest of its definition."""
     autostart = virsh("list", "--all", "--autostart", "--uuid").split()
-    return {
-        uuid: {
+    return [
+        {
+            "uuid": uuid,
             "name": virsh("domname", uuid),
             "state": virsh("domstate", uuid),
             "autostart": uuid in autostart,
             "definition": hashlib.sha256(virsh("dumpxml", "--inactive", "--security-info", uuid).encode()).hexdigest(),
         }
-        for uuid in virsh("list", "--all", "--uuid").split()
-    }
+        for uuid in sorted(virsh("list", "--all", "--uuid").split())
+    ]
 
 
 def processes() -> tuple[dict[str, int], list[str]]:
