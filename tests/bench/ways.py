@@ -194,7 +194,7 @@ def channel(stage: Stage, image: Image) -> t.Iterator[str]:
     lab.exec(DEST, *export, "--discard=unmap", "--detect-zeroes=unmap", "--image-opts", f"driver=raw,file.driver=file,file.filename={file}")
     ssh = ["setpriv", "--pdeathsig", "KILL", "ssh", *CHANNEL_SSH.split(), "-R", f"/{offer}:{_EXPORT}", lab.paths.load().node(SOURCE).ipv4]
     process = subprocess.Popen([*lab.enter(DEST), *ssh], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    socket = f"/run/coldmove/channel/{offer}"
+    socket = f"/var/lib/coldmove/channel/{offer}"
     try:
         seen = Path(f"/proc/{lab.init(SOURCE).pid}/root{socket}")
         wait_for("the data channel", lambda: os.path.lexists(seen), 20)

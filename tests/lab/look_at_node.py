@@ -11,7 +11,7 @@ import os
 import subprocess
 from pathlib import Path
 
-PLACES = ("/var/lib/libvirt/images", "/var/lib/libvirt/qemu/nvram", "/run/coldmove/channel/offers")
+PLACES = ("/var/lib/libvirt/images", "/var/lib/libvirt/qemu/nvram", "/var/lib/coldmove/channel/offers")
 
 
 def virsh(*words: str) -> str:
