@@ -30,6 +30,13 @@ def pytest_configure() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
+class Kept(Lab):
+    """A lab that stays up."""
+
+    def __exit__(self, *_: object) -> None:
+        """Leave it."""
+
+
 @dataclass
 class World:
     """The lab, and what tests do with it all the time."""
@@ -61,8 +68,9 @@ class World:
 
 @pytest.fixture(scope="session")
 def prepared() -> Iterator[World]:
-    """Three nodes and a records host, made ready by `prepare`."""
-    with Lab(f"i{os.getpid()}", nodes=3) as lab:
+    """Three nodes and a records host, made ready by `prepare`. COLDMOVE_TEST_LAB names a lab to use and to leave up, for work on tests."""
+    kept = os.environ.get("COLDMOVE_TEST_LAB")
+    with Kept(kept, nodes=3) if kept else Lab(f"i{os.getpid()}", nodes=3) as lab:
         watch = Watch(lab)
         watch.start()
         try:

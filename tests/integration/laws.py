@@ -45,7 +45,7 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
                                     argv[0].endswith("python3") and "/lab" not in argv[1]):
         words.append(line)
 print(json.dumps({"processes": words, "exports": listed("/run/coldmove/exports"),
-                  "offers": [name for name in listed("/run/coldmove/channel/offers") if name != "proof"]}))
+                  "offers": [name for name in listed("/var/lib/coldmove/channel/offers") if name != "proof"]}))
 """
 
 
@@ -96,7 +96,8 @@ class Watch(threading.Thread):
 
 def running(lab: Lab) -> dict[str, list[str]]:
     """Guests (UUID) to the nodes on which a QEMU process of them runs."""
-    places, found = lab.pid_namespaces(), {}
+    places = lab.pid_namespaces()
+    found: dict[str, list[str]] = {}
     for pid in pids():
         try:
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

@@ -11,8 +11,11 @@ the time. Cases 22 (in part), 65.
 from __future__ import annotations
 
 import concurrent.futures
+import os
+import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +23,7 @@ import pytest
 from integration import laws
 
 from lab import MIB, DiskSpec
+from lab.processes import Process, pids
 from lab.shell import wait_for
 
 if TYPE_CHECKING:
@@ -147,7 +151,7 @@ class Killed:
     @property
     def markers(self) -> list[str]:
         """All that it has written."""
-        return [self.point.name]
+        return [self.guest.name]
 
 
 def kill_at(world: World, point: Point, guest: GuestState, run: Run) -> None:
@@ -209,7 +213,7 @@ def chosen_points(request: pytest.FixtureRequest, points: list[Point]) -> list[P
 
 
 @pytest.fixture(scope="module")
-def moves(prepared: World, request: pytest.FixtureRequest) -> dict[str, Killed]:
+def moves(prepared: World, request: pytest.FixtureRequest) -> Iterator[dict[str, Killed]]:
     """Every point of MOVE_POINTS (of those whose tests were chosen): killed there, then taken up."""
     world, points = prepared, chosen_points(request, MOVE_POINTS)
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
@@ -222,7 +226,9 @@ def moves(prepared: World, request: pytest.FixtureRequest) -> dict[str, Killed]:
         again = pool.submit(take_up, world, "cold_migrate", [one for one in killed if one.point.then == "again"], target_host="node2")
         take_up(world, "recover", [one for one in killed if one.point.then == "recover"])
         again.result()
-    return {one.point.name: one for one in killed}
+    yield {one.point.name: one for one in killed}
+    for guest in guests:
+        world.remove(guest)
 
 
 @pytest.mark.parametrize("name", [point.name for point in MOVE_POINTS])
@@ -240,3 +246,128 @@ def test_nothing_is_at_work_any_more(world: World, moves: dict[str, Killed]) -> 
     """No process, no export, no offer is left on any node."""
     assert moves
     laws.check_quiet(world.lab, "node1", "node2", "node3")
+
+
+def test_second_recover_changes_nothing(world: World, moves: dict[str, Killed]) -> None:
+    """All was recovered: another recover finds nothing to do."""
+    before = [laws.records(world.lab, one.guest) for one in moves.values()]
+    assert world.play("recover").check().changed() == 0
+    assert [laws.records(world.lab, one.guest) for one in moves.values()] == before
+
+
+# --- confirms and reverts that are killed
+
+CONFIRM_POINTS = [
+    Point("confirming", "Record that the move is being confirmed", "end", "again"),
+    Point("deleting", "Delete_held | Delete the held copy, by its exact names", deleted, "recover"),
+    Point("deleted", "Delete_held | Delete the held copy, by its exact names", "end", "again"),
+]
+REVERT_POINTS = [
+    Point("reverting", "Record that the move is being reverted", "end", "recover"),
+    Point("withdrawn", "Withdraw_dest | Undefine it there", "end", "again"),
+    Point("restored", "Restore_source | Bring the held copy back", "end", "recover"),
+    Point("back", "Start_source | Start the server on the source", "end", "again"),
+]
+LOSE = {"accept_lost_writes": "yes"}
+
+
+def moved_guests(world: World, moves: dict[str, Killed], count: int) -> list[GuestState]:
+    """So many guests that wait for confirm or revert: those of the tests above, or new ones."""
+    found = [one.guest for one in moves.values() if one.point.outcome == "moved" and not one.problem][:count]
+    new = [world.guest(f"moved-{number}") for number in range(count - len(found))]
+    if new:
+        world.play("cold_migrate", server=",".join(guest.name for guest in new), target_host="node2", cpu_allocation_ratio=ROOMY).check()
+    return found + new
+
+
+@pytest.fixture(scope="module")
+def ends(prepared: World, moves: dict[str, Killed], request: pytest.FixtureRequest) -> dict[str, Killed]:
+    """Every point of confirm and revert: killed there, then taken up."""
+    world, confirms, reverts = prepared, chosen_points(request, CONFIRM_POINTS), chosen_points(request, REVERT_POINTS)
+    guests = iter(moved_guests(world, moves, len(confirms) + len(reverts)))
+    jobs: list[tuple[Any, ...]] = [("confirm", point, next(guests), {}) for point in confirms]
+    jobs += [("revert", point, next(guests), LOSE) for point in reverts]
+    killed = strike_all(world, jobs)
+    again = [one for one in killed if one.point.then == "again"]
+    take_up(world, "confirm", [one for one in again if one.point in confirms])
+    take_up(world, "revert", [one for one in again if one.point in reverts], **LOSE)
+    take_up(world, "recover", [one for one in killed if one.point.then == "recover"])
+    return {one.point.name: one for one in killed}
+
+
+@pytest.mark.parametrize("name", [point.name for point in CONFIRM_POINTS])
+def test_killed_confirm(world: World, ends: dict[str, Killed], name: str) -> None:
+    """Killed there and taken up: confirmed, whatever way."""
+    one = ends[name]
+    assert not one.problem, one.problem
+    assert one.status == "confirming"
+    laws.check_confirmed(world.lab, one.guest, one.markers)
+
+
+@pytest.mark.parametrize("name", [point.name for point in REVERT_POINTS])
+def test_killed_revert(world: World, ends: dict[str, Killed], name: str) -> None:
+    """Killed there and taken up: reverted, whatever way."""
+    one = ends[name]
+    assert not one.problem, one.problem
+    assert one.status == "reverting"
+    laws.check_back(world.lab, one.guest, "node1", one.markers, status="reverted")
+
+
+def test_confirm_the_rest(world: World, moves: dict[str, Killed], ends: dict[str, Killed]) -> None:
+    """Whoever still waits is confirmed in one run; then no node has anything of a move."""
+    ended = {one.guest.name for one in ends.values()}
+    rest = [one for one in moves.values() if one.guest.name not in ended and not one.problem and one.point.outcome == "moved"]
+    if rest:
+        world.play("confirm", server=",".join(one.guest.name for one in rest)).check()
+    for one in rest:
+        laws.check_confirmed(world.lab, one.guest, one.markers)
+    for node in ("node1", "node2", "node3"):
+        assert laws.names_on(world.lab, node, "coldmove") == []
+    laws.check_quiet(world.lab, "node1", "node2", "node3")
+
+
+# --- a step that comes late
+
+
+def holders(world: World, lock: str) -> list[Process]:
+    """Processes of the lab that have this file open (and wait for it, or hold it)."""
+    places, found = world.lab.pid_namespaces(), []
+    for pid in pids():
+        try:
+            files = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
+            inside = lock in files and os.readlink(f"/proc/{pid}/ns/pid") in places
+        except OSError:
+            continue
+        process = Process.of(pid) if inside else None
+        if process:
+            found.append(process)
+    return found
+
+
+def test_late_step_is_refused(world: World) -> None:
+    """The order to stop the guest is held up on the node; its run is killed and recovered; then it wakes up, and does nothing."""
+    guest = world.guest("late")
+    run = world.run("cold_migrate", server="late", target_host="node2")
+    run.wait_for("start", "Shut the guest down")
+    lock = f"{laws.MOVES}/{laws.record(world.lab, guest)['uuid']}/lock"
+    with subprocess.Popen([*world.lab.enter("node1"), "flock", lock, "sh", "-c", "echo held; exec sleep 600"], stdout=subprocess.PIPE) as blocker:
+        assert blocker.stdout
+        blocker.stdout.readline()
+        ours = holders(world, lock)
+        late = wait_for("the step", lambda: [process for process in holders(world, lock) if process not in ours], 30)
+        for process in late:
+            os.kill(process.pid, signal.SIGSTOP)
+        run.kill()
+        for process in ours:
+            process.kill()
+        blocker.kill()
+    begun = time.monotonic()
+    world.play("recover", server="late").check()
+    before = laws.record(world.lab, guest)
+    for process in late:
+        os.kill(process.pid, signal.SIGCONT)
+    wait_for("end of the late step", lambda: not any(process.alive() for process in late), 30)
+    assert world.watch.stops_since(guest, begun) == 0
+    laws.check_back(world.lab, guest, "node1", ["late"])
+    assert laws.record(world.lab, guest) == before
+    world.remove(guest)
