@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import contextlib
 import hashlib
 import os
@@ -33,6 +35,8 @@ START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 60.0
 #: The unit of the content digest. A difference is located to one block.
 DIGEST_BLOCK = 4 * 1024 * 1024
+#: Blocks that are hashed at a time.
+DIGEST_THREADS = 2
 _ZEROES = bytes(DIGEST_BLOCK)
 _STATE_ZERO = 2  # NBD_STATE_ZERO of the base:allocation context: reads as zeroes
 
@@ -124,20 +128,37 @@ def content_digest(path: str, image_format: str, report: t.Callable[[int, int], 
 
 
 def _digest(handle: t.Any, report: t.Callable[[int, int], None]) -> tuple[str, int, int]:
-    size, read = int(handle.get_size()), 0
+    size, read, done = int(handle.get_size()), 0, 0
     whole = hashlib.blake2b(digest_size=32)
     zero_runs = _ZeroRuns(handle, size)
-    for offset in range(0, size, DIGEST_BLOCK):
-        length = min(DIGEST_BLOCK, size - offset)
-        block: t.Any = b""
-        if not zero_runs.cover(offset, length):
-            block = handle.pread(length, offset)
-            read += length
-        zero = not block or block == _ZEROES[:length]
-        whole.update(b"zero" if zero else hashlib.blake2b(block, digest_size=32).digest())
-        report(offset + length, size)
+    # Hashing leaves Python's lock: the next block is read, and hashed by another thread, meanwhile. Few blocks are held at a time.
+    under_way: collections.deque[tuple[int, t.Any]] = collections.deque()
+
+    def take() -> int:
+        length, future = under_way.popleft()
+        whole.update(future.result() if future else b"zero")
+        return int(length)
+
+    with concurrent.futures.ThreadPoolExecutor(DIGEST_THREADS) as pool:
+        for offset in range(0, size, DIGEST_BLOCK):
+            length = min(DIGEST_BLOCK, size - offset)
+            future = None
+            if not zero_runs.cover(offset, length):
+                future = pool.submit(_block_digest, handle.pread(length, offset))
+                read += length
+            under_way.append((length, future))
+            if len(under_way) > DIGEST_THREADS:
+                done += take()
+                report(done, size)
+        while under_way:
+            done += take()
+        report(done, size)
     whole.update(size.to_bytes(8, "big"))
     return whole.hexdigest(), size, read
+
+
+def _block_digest(block: t.Any) -> bytes:
+    return b"zero" if block == _ZEROES[: len(block)] else hashlib.blake2b(block, digest_size=32).digest()
 
 
 class _ZeroRuns:
