@@ -30,6 +30,8 @@ PATIENCE_SECONDS = 30.0
 RETRY_SECONDS = 2.0
 #: How often progress is shown, and the heartbeat renewed.
 REPORT_SECONDS = 5.0
+#: Modules that are first used while the guest is off. Ansible packs a module for the nodes at its first use in a run.
+WHILE_OFF = ("virt_held_copy", "virt_disk_receive", "virt_define_domain")
 
 Result = dict[str, t.Any]
 
@@ -54,6 +56,8 @@ class ActionModule(ActionBase):
         while _running(result):
             self._report(result["job"]["progress"])
             result = self._step({**args, "attach": True}, max(PATIENCE_SECONDS, float(args.get("stall_timeout") or 0)))
+        if args.get("state") == "reachable" and not result.get("failed"):
+            self._pack_ahead()
         ended = time.monotonic()
         # For the record's phases and for the downtime: durations by a monotonic clock, the same one for all steps of a run.
         result["took"] = {"started_at": began_at.isoformat(timespec="milliseconds"), "seconds": round(ended - begun, 3)}
@@ -71,6 +75,11 @@ class ActionModule(ActionBase):
                     return {"failed": True, "node_silent": True, "msg": f"node {self._node} does not answer: {exc}"}
                 display.display(f"{self._server()}: {self._node} does not answer, trying again for {deadline - time.monotonic():.0f} s")
                 time.sleep(RETRY_SECONDS)
+
+    def _pack_ahead(self) -> None:
+        """After the last step of the preparation: what will be needed with the guest off is packed now."""
+        for name in WHILE_OFF:
+            self._configure_module(module_name=f"coldmove.libvirt.{name}", module_args={}, task_vars=self._vars)
 
     def _report(self, progress: Result) -> None:
         if not progress or time.monotonic() - self._reported < REPORT_SECONDS:
