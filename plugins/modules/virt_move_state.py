@@ -109,7 +109,7 @@ def main() -> None:
     )
     params = module.params
     try:
-        with libvirt_host.connected(params["uri"]) as host, step(params, module.check_mode) as journal:
+        with libvirt_host.connected(params["uri"]) as host, step(params, module.check_mode, closed_too=True) as journal:
             state = moves.look(params["migration_uuid"], host, params["server_uuid"], params["files"])
             if journal and params["close"]:
                 journal.note(closed=True, server_uuid=params["server_uuid"])

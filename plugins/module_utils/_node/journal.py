@@ -22,6 +22,7 @@ import uuid as uuidlib
 from pathlib import Path
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError, Superseded
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.text import quoted
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
 
 #: Part of the argument spec of every module that takes part in a migration.
@@ -34,14 +35,18 @@ LOCK_TIMEOUT_SECONDS = 180.0
 def write_atomically(path: Path, data: t.Any, durable: bool = True) -> None:
     """Replace ``path`` by the JSON of ``data``: readers see the old or the new content, after a power loss too when ``durable``."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    with open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(data, stream, indent=1)
+    try:
+        with open(temporary, "w", encoding="utf-8") as stream:
+            json.dump(data, stream, indent=1)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        os.rename(temporary, path)
         if durable:
-            stream.flush()
-            os.fsync(stream.fileno())
-    os.rename(temporary, path)
-    if durable:
-        sync_directory(path.parent)
+            sync_directory(path.parent)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise ColdmoveError(f"cannot write {path}: {exc.strerror}. Make room or mend the file system, then run the same command again") from exc
 
 
 def sync_directory(path: Path) -> None:
@@ -54,11 +59,13 @@ def sync_directory(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, t.Any]:
-    """The JSON object in ``path``; empty if there is no such file."""
+    """The JSON object in ``path``; empty if there is no such file. Raises ColdmoveError for a damaged one: it is never taken for an empty one."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {}
+    except (ValueError, TypeError) as exc:
+        raise ColdmoveError(f"{path} is damaged ({exc}): nothing is guessed about what it said. Restore it, or see what the record says") from exc
 
 
 class Journal:
@@ -69,22 +76,27 @@ class Journal:
             # The UUID becomes a folder's name: nothing but a UUID gets there.
             name = str(uuidlib.UUID(migration_uuid))
         except ValueError as exc:
-            raise ColdmoveError(f"migration_uuid '{migration_uuid}' is not a UUID") from exc
+            raise ColdmoveError(f"migration_uuid {quoted(migration_uuid)} is not a UUID") from exc
         self.uuid = name
         self.directory = paths.STATE_DIR / "moves" / name
         self.data = read_json(self.directory / "journal.json")
 
     def note(self, **facts: t.Any) -> None:
-        """Remember ``facts`` durably; only then may the act that they announce or report be relied on."""
-        self.data.update(facts)
-        write_atomically(self.directory / "journal.json", self.data)
+        """Remember ``facts`` durably; only then may the act that they announce or report be relied on.
 
-    def enter(self, epoch: int) -> None:
-        """Accept a step of run ``epoch``; raise Superseded if a newer run has been here or the migration is closed."""
+        What others have noted since is kept: a job notes beside the steps of a newer run, whose epoch it must not take back.
+        """
+        with open(self.directory / "journal.lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.data = {**read_json(self.directory / "journal.json"), **facts}
+            write_atomically(self.directory / "journal.json", self.data)
+
+    def enter(self, epoch: int, closed_too: bool = False) -> None:
+        """Accept a step of run ``epoch``; raise Superseded if a newer run has been here, or the migration is closed (unless ``closed_too``)."""
         seen = int(self.data.get("epoch", 0))
         if epoch < seen:
             raise Superseded(f"run {epoch} of migration {self.uuid} was taken over by run {seen}: this run stops here and has touched nothing more")
-        if self.data.get("closed"):
+        if self.data.get("closed") and not closed_too:
             raise Superseded(f"migration {self.uuid} is closed on this node: this run stops here and has touched nothing more")
         if epoch > seen:
             self.note(epoch=epoch)
@@ -93,9 +105,20 @@ class Journal:
         os.utime(contact)
 
 
+def _make_durably(directory: Path) -> None:
+    """Make a folder and those above it; what is written into it must not vanish with its name in a power loss."""
+    missing = [path for path in (directory, *directory.parents) if not path.is_dir()]
+    try:
+        for path in reversed(missing):
+            path.mkdir(mode=0o700 if path == directory else 0o755, exist_ok=True)
+            sync_directory(path.parent)
+    except OSError as exc:
+        raise ColdmoveError(f"cannot make {directory}: {exc.strerror}. Make room or mend the file system, then run the same command again") from exc
+
+
 @contextlib.contextmanager
 def _locked(directory: Path) -> t.Iterator[None]:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_durably(directory)
     with open(directory / "lock", "w", encoding="ascii") as lock:
         deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
         while True:
@@ -113,8 +136,8 @@ def _locked(directory: Path) -> t.Iterator[None]:
 
 
 @contextlib.contextmanager
-def step(params: t.Mapping[str, t.Any], check_mode: bool = False) -> t.Iterator[Journal | None]:
-    """Hold the migration's lock on this node for one step of the run that ``params`` names.
+def step(params: t.Mapping[str, t.Any], check_mode: bool = False, closed_too: bool = False) -> t.Iterator[Journal | None]:
+    """Hold the migration's lock on this node for one step of the run that ``params`` names; ``closed_too`` for a step that only looks.
 
     Yields the journal, or None if ``params`` names no migration (a module used on its own) or in check mode.
     Raises Superseded if a newer run has taken over.
@@ -128,7 +151,7 @@ def step(params: t.Mapping[str, t.Any], check_mode: bool = False) -> t.Iterator[
     directory = Journal(params["migration_uuid"]).directory
     with _locked(directory):
         journal = Journal(params["migration_uuid"])
-        journal.enter(params["migration_epoch"])
+        journal.enter(params["migration_epoch"], closed_too)
         yield journal
 
 
@@ -136,7 +159,10 @@ def summaries() -> list[dict[str, t.Any]]:
     """What this node keeps of open migrations, for ``virt_node_info``: migration_uuid, server_uuid, epoch, contact_age_seconds, job."""
     result = []
     for file in sorted((paths.STATE_DIR / "moves").glob("*/journal.json")):
-        data = read_json(file)
+        try:
+            data = read_json(file)
+        except ColdmoveError:
+            data = {}  # one damaged journal must not silence the whole node; a step of that migration says what is wrong
         if data.get("closed"):
             continue
         contact = file.with_name("contact")
