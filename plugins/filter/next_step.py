@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import verbs
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import servers, verbs
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, text_or_empty
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import liveness_of
 
@@ -65,7 +65,9 @@ def next_step(migrations: t.Any, verb: t.Any, server_uuid: t.Any, nodes: t.Any, 
     """Decide."""
     known = a_dict(nodes, "nodes")
     records: t.Any = dicts(migrations, "migrations")
-    return verbs.next_step(str(verb), records, str(server_uuid), lambda record: liveness_of(record, known, float(lease_seconds)), text_or_empty(target_host))
+    uuid = str(server_uuid)
+    locked = servers.lock_of(uuid, t.cast("t.Any", known))
+    return verbs.next_step(str(verb), records, uuid, lambda record: liveness_of(record, known, float(lease_seconds)), text_or_empty(target_host), locked)
 
 
 class FilterModule:

@@ -224,7 +224,7 @@ class LibvirtHost:
             return t.cast(str, domain.XMLDesc(flags))
 
     def brief(self, domain: Domain) -> dict[str, t.Any] | None:
-        """State, autostart, live sizes and inactive XML of one of many domains; None if it vanished meanwhile."""
+        """State, autostart, live sizes, inactive and live XML of one of many domains; None if it vanished meanwhile."""
         try:
             state, max_memory_kib, _memory, vcpus, _time = domain.info()
             return {
@@ -233,6 +233,7 @@ class LibvirtHost:
                 "vcpus": vcpus,
                 "autostart": bool(domain.autostart()) if domain.isPersistent() else False,
                 "xml": domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE),
+                "live_xml": domain.XMLDesc(0) if domain.isActive() else None,
             }
         except libvirt.libvirtError as exc:
             if _is_gone(exc):

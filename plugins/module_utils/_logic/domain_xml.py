@@ -87,7 +87,13 @@ def summary(xml: str) -> Facts:
     facts.update(_capacity(root))
     facts["macs"] = [nic["mac"] for nic in read_nics(root) if nic["mac"]]
     facts["disks"] = read_disks(root, None)
+    facts["locked"] = _metadata(root.find(f"metadata/{NS}server"))["locked"]
     return facts
+
+
+def lock(xml: str) -> Facts | None:
+    """Who has locked the server, and why. ``virsh metadata`` on a running server changes the live definition only: both count."""
+    return t.cast("Facts | None", _metadata(parse(xml).find(f"metadata/{NS}server"))["locked"])
 
 
 def _text(root: Element, path: str) -> str | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import plan, recovery, scheduler, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import plan, recovery, scheduler, servers, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, DestAnswers, Migration, MoveFile, Node, Server
 
@@ -123,8 +123,7 @@ def not_locked(move: Move) -> t.Iterator[str]:
     """Nobody has locked the server."""
     locked = move.server.get("locked")
     if locked and not any("locked" in blocker for blocker in move.server.get("blockers", [])):
-        by, why = text.shown(locked.get("by") or "somebody"), text.shown(locked.get("reason") or "no reason given")
-        yield f"the server is locked by {by} ({why}): remove <locked> from its metadata (virsh metadata) first"
+        yield f"the server is {servers.locked_by(locked)}"
 
 
 def no_other_migration(move: Move) -> t.Iterator[str]:

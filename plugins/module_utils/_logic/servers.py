@@ -14,7 +14,7 @@ import uuid as uuidlib
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Migration, Node, Nodes
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Locked, Migration, Node, Nodes
 
 #: Statuses in which the record says that the server is on its dest.
 _AT_DEST = frozenset({"finished", "confirming", "confirmed", "done", "completed"})
@@ -62,6 +62,18 @@ def location(migration: Migration) -> str:
     if migration.get("status") in _AT_DEST:
         return migration.get("dest_host") or migration.get("source_host", "")
     return migration.get("source_host", "")
+
+
+def locked_by(locked: Locked) -> str:
+    """The words for a lock."""
+    by, why = text.shown(locked.get("by") or "somebody"), text.shown(locked.get("reason") or "no reason given")
+    return f"locked by {by} ({why}): remove <locked> from its metadata (virsh metadata) first"
+
+
+def lock_of(server_uuid: str, nodes: Nodes) -> Locked | None:
+    """The lock of a server, on whatever node it is."""
+    domains = (domain for node in nodes.values() for domain in (node.get("facts") or {}).get("domains", []))
+    return next((domain["locked"] for domain in domains if domain.get("uuid") == server_uuid and domain.get("locked")), None)
 
 
 def _split(server: t.Any, directory: _Directory) -> list[str]:

@@ -31,6 +31,7 @@ class Domain(t.TypedDict, total=False):
     disk_bytes: int
     macs: list[str]
     disk_paths: list[str]
+    locked: Locked | None
 
 
 class Pool(t.TypedDict, total=False):

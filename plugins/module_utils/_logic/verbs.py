@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery, servers, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.report import age_seconds
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE, needs_cleaning
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Migration, Node
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Locked, Migration, Node
 
 Migrations = t.Sequence[Migration]
 Nodes = t.Mapping[str, Node]
@@ -32,14 +32,14 @@ class Next(t.TypedDict):
     migration: Migration | None
 
 
-def next_step(verb: str, migrations: Migrations, server_uuid: str, liveness: Liveness, target_host: str = "") -> Next:
-    """What ``verb`` (cold_migrate, confirm, revert) is to do about a server."""
+def next_step(verb: str, migrations: Migrations, server_uuid: str, liveness: Liveness, target_host: str = "", locked: Locked | None = None) -> Next:
+    """What ``verb`` (cold_migrate, confirm, revert) is to do about a server, which its owner may have ``locked``."""
     latest = latest_of(migrations, server_uuid)
     if verb == "cold_migrate":
         return _move(latest, liveness, target_host)
     if verb not in _ENDS:
         raise ColdmoveError(f"no such verb: {verb}")
-    return _end(verb, latest, liveness)
+    return _end(verb, latest, liveness, locked)
 
 
 def latest_of(migrations: Migrations, server_uuid: str) -> Migration | None:
@@ -66,13 +66,15 @@ def _move(latest: Migration | None, liveness: Liveness, target_host: str) -> Nex
     return {"next": "adopt", "reason": "", "migration": latest}
 
 
-def _end(verb: str, latest: Migration | None, liveness: Liveness) -> Next:
+def _end(verb: str, latest: Migration | None, liveness: Liveness, locked: Locked | None) -> Next:
     under_way, done = _ENDS[verb]
     status = latest.get("status") if latest else None
     if latest is None or status not in ("finished", under_way, done):
         return _refuse(latest, f"there is no finished move to {verb}")
     if status == done:
         return {"next": "nothing", "reason": f"it is {done} already", "migration": latest}
+    if status == "finished" and locked:
+        return _refuse(latest, f"the server is {servers.locked_by(locked)}")
     refusal = _in_the_way(latest, liveness) if status == under_way else None
     return refusal or {"next": "act", "reason": "", "migration": latest}
 

@@ -119,6 +119,7 @@ def _overview(host: LibvirtHost, brief: Facts) -> Facts:
         "disk_bytes": virtual_bytes,
         "macs": told["macs"],
         "disk_paths": paths,
+        "locked": told["locked"] or (domain_xml.lock(brief["live_xml"]) if brief["live_xml"] else None),
     }
 
 

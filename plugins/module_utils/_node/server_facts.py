@@ -65,6 +65,7 @@ def _state_blockers(facts: Facts) -> list[str]:
 
 def _running_blockers(host: LibvirtHost, domain: t.Any, facts: Facts) -> list[str]:
     live = host.xml_of(domain, live=True, secrets=False)
+    facts["locked"] = facts["locked"] or domain_xml.lock(live)
     jobs = host.block_jobs(domain, [disk["target"] for disk in facts["disks"] if disk["path"] and disk["device"] == "disk"])
     facts["block_jobs"] = sorted(set(jobs) | set(domain_xml.mirrors(live)))
     found = [f"disk {target} has an active block job (next: virsh blockjob {facts['name']} {target})" for target in facts["block_jobs"]]
