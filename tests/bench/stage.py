@@ -109,7 +109,7 @@ class Stage:
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
             "ANSIBLE_COLLECTIONS_PATH": self._collections,
-            "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent),
+            "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback"),
             "ANSIBLE_CALLBACKS_ENABLED": "trace_tasks",
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "COLDMOVE_TRACE": str(trace),

@@ -66,7 +66,7 @@ def sample(stage: Stage, way: str, image: Image, meter: Meter, parts: dict[str, 
 def coldmove(stage: Stage, image: Image) -> Sample:
     """The playbook. The guest stays on the dest; Stage.revert() brings it back."""
     with Meter(stage.lab, image.guest, SOURCE, DEST) as meter:
-        played = stage.play("cold_migrate", f"server={image.guest}", f"target_host={DEST}", "shutdown_timeout=0")
+        played = stage.play("cold_migrate", f"server={image.guest}", f"target_host={DEST}", "shutdown_timeout=0", "cpu_allocation_ratio=100")
     parts = {"controller_cpu": played.cpu_seconds, **window(played.tasks, meter.power.off_at or 0.0, meter.power.on_at or 0.0)}
     return sample(stage, "coldmove", image, meter, parts)
 
