@@ -85,17 +85,37 @@ def take_name(old: str, new: str) -> None:
     sync_directory(Path(new).parent)
 
 
-def make_directories(path: str, below: str) -> list[str]:
-    """Create the missing directories of ``path`` under ``below``; the ones made, outermost first. Elsewhere nothing is created."""
+def missing_directories(path: str, below: str) -> list[str]:
+    """The directories on the way to ``path`` that do not exist, outermost first. Raises ColdmoveError if one of them would not lie below ``below``."""
     missing: list[str] = []
-    while not os.path.isdir(path):
-        if os.path.commonpath([below, path]) != below.rstrip("/"):
-            raise ColdmoveError(f"directory {path} does not exist on this node and is not under instances_path {below}: create it or mount what belongs there")
-        missing.insert(0, path)
-        path = os.path.dirname(path)
-    for directory in missing:
-        os.mkdir(directory, 0o711)
+    directory = os.path.normpath(path)
+    while not os.path.isdir(directory):
+        if os.path.lexists(directory):
+            raise ColdmoveError(f"{directory} is on the way to {path} and is not a directory: move it away, then run the same command again")
+        missing.insert(0, directory)
+        directory = os.path.dirname(directory)
+    # Where it really is: neither .. nor a link leads out.
+    if missing and not _lies_in(os.path.realpath(directory), os.path.realpath(below)):
+        raise ColdmoveError(
+            f"directory {missing[-1]} does not exist on this node and is not under instances_path {below}: create it or mount what belongs there"
+        )
     return missing
+
+
+def _lies_in(directory: str, below: str) -> bool:
+    return os.path.commonpath([directory, below]) == below
+
+
+def make_directories(missing: t.Iterable[str]) -> None:
+    """Create what missing_directories() told; another migration may have been quicker."""
+    for directory in missing:
+        try:
+            os.mkdir(directory, 0o711)
+        except FileExistsError:
+            continue
+        except OSError as exc:
+            raise ColdmoveError(f"cannot create directory {directory}: {exc.strerror}") from exc
+        sync_directory(Path(directory).parent)
 
 
 def remove_if_empty(directory: str) -> None:

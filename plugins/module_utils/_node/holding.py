@@ -56,6 +56,8 @@ def hold(journal: Journal, domains: Domains, server_uuid: str, files: list[MoveF
         journal.note(definition=domains.xml(server_uuid), autostart=domains.autostart(server_uuid), server_uuid=server_uuid)
     if not journal.data.get("definition"):
         raise ColdmoveError(f"server {server_uuid} is not defined on this node and was not held here before")
+    for file in files:
+        _check_way_aside(journal, file)
     changed = False
     if state is not None:
         domains.set_autostart(server_uuid, False)
@@ -72,22 +74,34 @@ def restore(journal: Journal, domains: Domains, server_uuid: str, files: list[Mo
 
     ``definition`` and ``autostart`` (the record's) are used only if the journal has none.
     """
+    _check_return(files)
     changed = False
     for file in files:
         if os.path.lexists(file["held_path"]):
             nodefiles.take_name(file["held_path"], file["source_path"])
             changed = True
-        elif not os.path.lexists(file["source_path"]):
-            raise ColdmoveError(f"neither {file['held_path']} nor {file['source_path']} is on this node: the source copy of {file['id']} is not there")
     if domains.state(server_uuid) is None:
         xml = journal.data.get("definition") or definition
         if not xml:
             raise ColdmoveError(f"no definition of server {server_uuid} in the journal nor in the record: define it by hand, its files are back in place")
         domains.define(xml)
         changed = True
-    changed |= domains.set_autostart(server_uuid, bool(journal.data.get("autostart", autostart)))
-    journal.note(held=False)
+    kept = journal.data.get("autostart")
+    changed |= domains.set_autostart(server_uuid, bool(autostart if kept is None else kept))
+    # From here on libvirt has the definition, and its owner may change it: the journal's is not to be used again.
+    journal.note(held=False, definition=None, autostart=None)
     return changed
+
+
+def _check_return(files: list[MoveFile]) -> None:
+    """Raise ColdmoveError, before anything is renamed, unless every file can have its own name back."""
+    for file in files:
+        held, own = file["held_path"], file["source_path"]
+        if not os.path.lexists(held):
+            if not os.path.lexists(own):
+                raise ColdmoveError(f"neither {held} nor {own} is on this node: the source copy of {file['id']} is not there. Nothing was changed")
+        elif os.path.lexists(own) and not os.path.samestat(os.lstat(held), os.lstat(own)):
+            raise ColdmoveError(f"{own} exists and is another file than {held}: both are kept. Compare them and move one away. Nothing was changed")
 
 
 def release(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[str]]:
@@ -106,11 +120,19 @@ def release(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[st
     return deleted, kept
 
 
+def _check_way_aside(journal: Journal, file: MoveFile) -> None:
+    """Raise ColdmoveError, before the server is undefined, unless the file can be set aside or has been."""
+    own, held = file["source_path"], file["held_path"]
+    if not os.path.lexists(own):
+        if not nodefiles.is_ours(journal, held):
+            raise ColdmoveError(f"{own} is not there and {held} is not the file this migration set aside. Nothing was changed")
+    elif os.path.lexists(held) and not os.path.samestat(os.lstat(own), os.lstat(held)):
+        raise ColdmoveError(f"{own} exists beside {held} and is another file: both are kept. Compare them and move one away. Nothing was changed")
+
+
 def _set_aside(journal: Journal, file: MoveFile) -> bool:
-    if os.path.lexists(file["source_path"]):
-        nodefiles.remember(journal, file["source_path"], file["held_path"])
-        nodefiles.take_name(file["source_path"], file["held_path"])
-        return True
-    if not nodefiles.is_ours(journal, file["held_path"]):
-        raise ColdmoveError(f"{file['source_path']} is gone and {file['held_path']} is not the file this migration set aside")
-    return False
+    if not os.path.lexists(file["source_path"]):
+        return False
+    nodefiles.remember(journal, file["source_path"], file["held_path"])
+    nodefiles.take_name(file["source_path"], file["held_path"])
+    return True

@@ -114,9 +114,11 @@ def _create(journal: Journal, file: MoveFile, instances_path: str) -> bool:
         raise ColdmoveError(f"{file['dest_path']} exists on this node and is not this migration's: move it away, then run the same command again")
     if nodefiles.is_ours(journal, temporary):
         return False
-    made = nodefiles.make_directories(os.path.dirname(temporary), instances_path)
-    if made:
-        journal.note(directories=[*journal.data.get("directories", []), *made])
+    missing = nodefiles.missing_directories(os.path.dirname(temporary), instances_path)
+    if missing:
+        # Noted first: a run that is killed in between leaves no directory that nobody knows. Only an empty one is ever removed.
+        journal.note(directories=[*journal.data.get("directories", []), *missing])
+        nodefiles.make_directories(missing)
     Path(temporary).unlink(missing_ok=True)  # made by a run that was killed before it wrote so; its name says whose it is
     if file.get("copy", True):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
