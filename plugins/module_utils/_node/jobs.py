@@ -14,9 +14,11 @@ limit is a total one.)
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
+import sys
 import time
 import traceback
 import typing as t
@@ -24,6 +26,9 @@ from pathlib import Path
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, read_json, write_atomically
+
+#: A job that is cancelled has so long to clean up: the guest may be off meanwhile.
+GRACE_SECONDS = 2.0
 
 Work = t.Callable[[t.Callable[[dict[str, t.Any]], None]], dict[str, t.Any]]
 
@@ -39,18 +44,25 @@ class Job:
 
     def status(self) -> dict[str, t.Any]:
         """``{name, state, progress, result, error, pid}`` as things stand now."""
-        data = read_json(self._file)
+        data = self._read()
         if not data:
             return {"name": self.name, "state": "absent"}
         if data["state"] == "running" and not self._alive():
             # It may have written its result between the two looks.
-            data = read_json(self._file)
+            data = self._read() or data
             if data["state"] == "running":
                 data["state"] = "died"
         return data
 
+    def _read(self) -> dict[str, t.Any]:
+        try:
+            return read_json(self._file)
+        except ColdmoveError as exc:
+            # Progress is not written durably: a power loss may leave an empty file, and no process.
+            return {"name": self.name, "state": "died", "error": str(exc), "progress": {}, "pid": 0}
+
     def ensure_started(self, work: Work) -> None:
-        """Start ``work`` unless it is running or done. A failed or dead job is started anew."""
+        """Start ``work`` unless it is running or done. A failed or dead job is started anew. The caller holds the migration's lock."""
         if self.status()["state"] not in ("running", "done"):
             self._spawn(work)
 
@@ -64,17 +76,25 @@ class Job:
             time.sleep(0.05)
 
     def cancel(self, timeout: float = 30.0) -> bool:
-        """End the job's process and its children; True if there was something to end. Forgets its state."""
+        """End the job's process and its children; True if there was something to end. Forgets its state.
+
+        It is asked first, so that it cleans up behind itself and then ends its group; after GRACE_SECONDS the group is killed.
+        """
         status = self.status()
         running = bool(status["state"] == "running")
         if running:
-            # The worker leads a session of its own: its whole group goes, and nothing else.
-            os.killpg(int(status["pid"]), signal.SIGKILL)
-            deadline = time.monotonic() + timeout
+            pid = int(status["pid"])
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            begun = time.monotonic()
             while self._alive():
-                if time.monotonic() > deadline:
-                    raise ColdmoveError(f"process {status['pid']} (job {self.name}) does not end after SIGKILL: it hangs in the kernel, look at its storage")
-                time.sleep(0.05)
+                if time.monotonic() - begun > timeout:
+                    raise ColdmoveError(f"process {pid} (job {self.name}) does not end after SIGKILL: it hangs in the kernel, look at its storage")
+                if time.monotonic() - begun > GRACE_SECONDS:
+                    # The worker leads a session of its own: its whole group goes, and nothing else, for the lock says that it is there.
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(pid, signal.SIGKILL)
+                time.sleep(0.02)
         self._file.unlink(missing_ok=True)
         return running
 
@@ -119,7 +139,8 @@ class Job:
         begun = time.monotonic()
 
         def report(progress: dict[str, t.Any]) -> None:
-            write_atomically(self._file, {**state, "progress": progress}, durable=False)
+            with contextlib.suppress(ColdmoveError):  # a full disk under the journal is no reason to end a copy elsewhere
+                write_atomically(self._file, {**state, "progress": progress}, durable=False)
 
         try:
             state["result"] = work(report)
@@ -129,6 +150,8 @@ class Job:
         except Exception as exc:  # the job's last words must reach the operator, whatever they are
             traceback.print_exc()
             state["state"], state["error"] = "failed", f"{type(exc).__name__}: {exc} (details: {self._log})"
+        except SystemExit:  # cancelled
+            os.killpg(0, signal.SIGKILL)
         state["seconds"] = round(time.monotonic() - begun, 3)
         write_atomically(self._file, state)
 
@@ -146,6 +169,10 @@ def _detach(log: Path, keep: int) -> None:
                 os.close(descriptor)
             except OSError:
                 pass  # the directory listing's own descriptor
+    # Whatever these were, they wrote to what has just been given up.
+    sys.stdout = sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
     os.umask(0o077)
     os.chdir("/")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Cancelled: what the work has opened is closed on the way out.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))

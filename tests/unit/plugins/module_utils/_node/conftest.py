@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import typing as t
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest
 if t.TYPE_CHECKING:
     from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 
+#: Every note waits for the storage; here nobody pulls the plug.
+MEMORY = "/dev/shm"
+
 
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Path]:
@@ -21,7 +25,7 @@ def root(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Path]:
     # Not at the top: tests/conftest.py makes the collection importable only after this file has been read.
     from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
 
-    with tempfile.TemporaryDirectory(prefix="cm-") as name:
+    with tempfile.TemporaryDirectory(prefix="cm-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as name:
         folder = Path(name)
         monkeypatch.setattr(paths, "STATE_DIR", folder / "lib")
         monkeypatch.setattr(paths, "EXPORTS_DIR", folder / "exports")

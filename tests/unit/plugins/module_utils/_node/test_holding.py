@@ -169,32 +169,29 @@ def test_what_its_owner_changed_in_between_is_held_the_second_time(world: World)
 # --- killed
 
 
-def test_hold_again_after_a_kill_between_any_two_steps(world: World) -> None:
+@pytest.mark.parametrize("rest", [0, 1])
+def test_hold_again_or_restore_after_a_hold_that_was_killed_between_any_two_steps(world: World, rest: int) -> None:
+    """What the run that goes on does, and what the roll-back does; the record knows the definition and the autostart flag too."""
+
     def check(point: int) -> None:
         assert {**world.content("source_path"), **world.content("held_path")} == world.whole(), point
-        world.hold()
-        assert world.domains.state(SERVER) is None
-        assert (world.content("source_path"), world.content("held_path")) == ({}, world.whole()), point
-        world.restore()
-        assert (world.domains.xml(SERVER), world.domains.autostart(SERVER)) == (XML, True), point
-        world.reset()
-
-    assert killed_everywhere(world.root, world.hold, check) > 15
-
-
-def test_restore_after_a_hold_killed_between_any_two_steps(world: World) -> None:
-    """What the roll-back of a killed run does: the record knows the definition and the autostart flag too."""
-
-    def check(point: int) -> None:
+        if point % 2 == rest:
+            world.hold()
+            assert world.domains.state(SERVER) is None
+            assert (world.content("source_path"), world.content("held_path")) == ({}, world.whole()), point
         world.restore(XML, autostart=True)
         assert (world.domains.state(SERVER), world.domains.xml(SERVER), world.domains.autostart(SERVER)) == ("shutoff", XML, True), point
         assert (world.content("source_path"), world.content("held_path")) == (world.whole(), {}), point
         world.reset()
 
-    killed_everywhere(world.root, world.hold, check)
+    del world.files[1]
+    world.reset()
+    assert killed_everywhere(world.root, world.hold, check) > 15
 
 
 def test_restore_again_after_a_kill_between_any_two_steps(world: World) -> None:
+    del world.files[1]
+    world.reset()
     world.hold()
 
     def check(point: int) -> None:
@@ -208,6 +205,8 @@ def test_restore_again_after_a_kill_between_any_two_steps(world: World) -> None:
 
 
 def test_release_again_after_a_kill_between_any_two_steps(world: World) -> None:
+    del world.files[1]
+    world.reset()
     world.hold()
 
     def check(_point: int) -> None:
