@@ -97,7 +97,7 @@ def order_of(journal: Journal, params: dict[str, t.Any]) -> sending.Order:
         verify=params["verify"],
         bandwidth_limit=params["bandwidth_limit"],
         stall_timeout=params["stall_timeout"],
-        fresh=not journal.data.get("sending"),
+        fresh=not set(params["exports"].values()) & set(journal.data.get("written_to", [])),
     )
 
 
@@ -112,9 +112,12 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     if params["state"] == "reachable":
         sending.probe(order)
         return {"changed": False}
-    before = job.status()["state"]
     if not params["attach"]:
-        journal.note(sending=True)  # from here on the dest's files may hold part of the content
+        written_to = set(journal.data.get("written_to", []))
+        if not set(params["exports"].values()) <= written_to:
+            job.cancel()  # what it copied went to files that the dest has not any more
+        journal.note(written_to=sorted(written_to | set(params["exports"].values())))  # from here on they may hold part of the content
+    before = job.status()["state"]
     status = follow(job, lambda report: sending.send(order, report), params)
     if status["state"] == "done":
         sending.forget(journal.uuid)

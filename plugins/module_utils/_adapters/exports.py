@@ -33,7 +33,8 @@ except ImportError:
 CONNECTIONS = 16
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 60.0
-#: The unit of the content digest. A difference is located to one block.
+CONNECT_TIMEOUT_SECONDS = 20.0
+#: The unit of the content digest.
 DIGEST_BLOCK = 4 * 1024 * 1024
 #: Blocks that are hashed at a time.
 DIGEST_THREADS = 2
@@ -58,14 +59,12 @@ def create_blank(path: str, image_format: str, virtual_bytes: int) -> None:
         raise ColdmoveError(f"qemu-img cannot create {path}: {done.stderr.strip()}")
 
 
-def start_export(path: str, image_format: str, name: str, socket: Path, pid_file: Path, read_only: bool = False) -> int:
+def start_export(path: str, image_format: str, name: str, socket: Path, pid_file: Path) -> int:
     """Serve ``path`` as export ``name`` on the unix ``socket``; returns the server's pid once it listens.
 
     Raises ColdmoveError with qemu-nbd's own words.
     """
-    command = ["qemu-nbd", "--fork", "-t", "-e", str(CONNECTIONS), "--pid-file", str(pid_file), "-x", name, "-k", str(socket)]
-    command += ["-r"] if read_only else ["--discard=unmap", "--detect-zeroes=unmap"]
-    command += ["--image-opts", image_options(path, image_format)]
+    command = _server(path, image_format, name, socket, pid_file, "--fork", "--discard=unmap", "--detect-zeroes=unmap")
     socket.unlink(missing_ok=True)
     try:
         # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one
@@ -75,6 +74,33 @@ def start_export(path: str, image_format: str, name: str, socket: Path, pid_file
     if done.returncode != 0:
         raise ColdmoveError(f"qemu-nbd cannot serve {path} as {image_format}: {done.stderr.strip()}")
     return int(pid_file.read_text(encoding="ascii"))
+
+
+def _server(path: str, image_format: str, name: str, socket: Path, pid_file: Path, *options: str) -> list[str]:
+    fixed = ["qemu-nbd", "-t", "-e", str(CONNECTIONS), "--pid-file", str(pid_file), "-x", name, "-k", str(socket)]
+    return [*fixed, *options, "--image-opts", image_options(path, image_format)]
+
+
+@contextlib.contextmanager
+def _served(path: str, image_format: str, name: str) -> t.Iterator[str]:
+    """The socket of a read-only export that ends with this process, however it ends: a server left behind would keep the guest from starting."""
+    with tempfile.TemporaryDirectory(prefix="coldmove-digest-") as folder:
+        socket, ready = Path(folder) / "nbd", Path(folder) / "pid"
+        command = ["setpriv", "--pdeathsig", "KILL", *_server(path, image_format, name, socket, ready, "-r")]
+        # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=_environment()) as server:
+            try:
+                deadline = time.monotonic() + START_TIMEOUT_SECONDS
+                while not ready.exists():  # it is written when the server listens
+                    if server.poll() is not None:
+                        words = server.stderr.read().strip() if server.stderr else ""
+                        raise ColdmoveError(f"qemu-nbd cannot serve {path} as {image_format}: {words}")
+                    if time.monotonic() > deadline:
+                        raise ColdmoveError(f"qemu-nbd did not begin to serve {path} within {START_TIMEOUT_SECONDS:.0f} s")
+                    time.sleep(0.005)
+                yield str(socket)
+            finally:
+                server.kill()  # nothing is lost, it only reads
 
 
 def export_pid(socket: Path, pid_file: Path) -> int | None:
@@ -91,7 +117,8 @@ def stop_export(socket: Path, pid_file: Path) -> bool:
     """End the server of ``socket`` and wait until it is gone, so that everything it was sent is written. True if there was one."""
     pid = export_pid(socket, pid_file)
     if pid is not None:
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
         while export_pid(socket, pid_file) == pid:
             if time.monotonic() > deadline:
@@ -116,14 +143,8 @@ def content_digest(path: str, image_format: str, report: t.Callable[[int, int], 
     ``report(done, total)`` is called after each block. Raises ColdmoveError.
     """
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="coldmove-digest-") as folder:
-        socket, pid_file = Path(folder) / "nbd", Path(folder) / "pid"
-        start_export(path, image_format, "content", socket, pid_file, read_only=True)
-        try:
-            with _connected(str(socket), "content", extents=True) as handle:
-                digest, size, read = _digest(handle, report)
-        finally:
-            stop_export(socket, pid_file)
+    with _served(path, image_format, "content") as socket, _connected(socket, "content", extents=True) as handle:
+        digest, size, read = _digest(handle, report)
     return {"algorithm": "blake2b-4MiB", "digest": digest, "virtual_bytes": size, "read_bytes": read, "seconds": round(time.monotonic() - begun, 3)}
 
 
@@ -200,9 +221,16 @@ def _connected(socket: str, name: str, extents: bool = False) -> t.Iterator[t.An
     if extents:
         handle.add_meta_context("base:allocation")
     try:
-        handle.connect_unix(socket)
+        handle.aio_connect_unix(socket)
+        # A channel whose other end is gone takes the connection and is silent: no waiting without a limit.
+        deadline = time.monotonic() + CONNECT_TIMEOUT_SECONDS
+        while not handle.aio_is_ready():
+            if time.monotonic() >= deadline:
+                raise ColdmoveError(f"NBD export '{name}' on {socket}: no answer within {CONNECT_TIMEOUT_SECONDS:.0f} s")
+            handle.poll(100)
         yield handle
-        handle.shutdown()
+        handle.aio_disconnect(0)
+        handle.poll(100)
     except nbd.Error as exc:
         raise ColdmoveError(f"NBD export '{name}' on {socket}: {exc.string}") from exc
 

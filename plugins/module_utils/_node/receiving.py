@@ -33,30 +33,30 @@ def offer(journal: Journal, files: list[MoveFile], instances_path: str, source: 
     the source does not let the channel in.
     """
     paths.EXPORTS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    tokens = dict(journal.data.get("tokens", {}))
-    # A socket's name says whose it is, and holds a secret of this transfer: no peer can take another one's place by guessing it.
-    tokens.update({file["id"]: f"{journal.uuid}.{secrets.token_hex(16)}" for file in files if file["id"] not in tokens})
-    journal.note(tokens=tokens)
     changed = False
     waiting = [file for file in files if not nodefiles.is_ours(journal, file["dest_path"])]
     for file in waiting:
-        changed |= _create(journal, file, instances_path)
-        changed |= _serve(file, tokens[file["id"]])
+        if _create(journal, file, instances_path):
+            changed = True
+            Job(journal, "verify").cancel()  # whatever it proved, it was not of this file
+        changed |= _serve(file, journal.data["tokens"][file["id"]])
     crossing = [file for file in waiting if file.get("copy", True)]
     if crossing:
         changed |= _open_channel(journal, crossing, source)
-    return {file["id"]: tokens[file["id"]] for file in crossing}, changed
+    return {file["id"]: journal.data["tokens"][file["id"]] for file in crossing}, changed
 
 
 def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer) -> bool:
     """Have the channel kept open by a job of this node, and wait until it stands for the first time."""
     job = Job(journal, "channel")
     status = job.status()
-    if status["state"] == "running" and status["progress"].get("connected"):
-        return False
-    job.cancel()
     tokens = journal.data["tokens"]
     offers = {f"/{paths.OFFERS_DIR.name}/{tokens[file['id']]}": str(_endpoint(tokens[file["id"]])[0]) for file in files}
+    wanted = {"offers": offers, "address": source.address, "port": source.port}
+    if status["state"] == "running" and status["progress"].get("connected") and journal.data.get("channel") == wanted:
+        return False
+    _close_channel(journal)
+    journal.note(channel=wanted)
     job.ensure_started(lambda report: channel.keep_connected(source, offers, report))
     # A refusal of the first connection is the answer of this very step.
     while not (progress := job.status().get("progress", {})).get("connected"):
@@ -81,10 +81,12 @@ def commit(journal: Journal, files: list[MoveFile], digests: dict[str, t.Any] | 
     begun = time.monotonic()
     found = _verify(waiting, digests, report) if digests is not None else {}
     seconds = round(time.monotonic() - begun, 3)
-    for file in waiting:
-        if file["id"] in owners:
+    for file in files:
+        if file in waiting and file["id"] in owners:
             nodefiles.give(file["temp_path"], owners[file["id"]])
-        nodefiles.take_name(file["temp_path"], file["dest_path"])
+        # A run that was killed in between has left the file both names.
+        if file in waiting or os.path.lexists(file["temp_path"]):
+            nodefiles.take_name(file["temp_path"], file["dest_path"])
     return {"received_bytes": received, "verify_seconds": seconds, "digests": found}
 
 
@@ -119,17 +121,28 @@ def _create(journal: Journal, file: MoveFile, instances_path: str) -> bool:
         # Noted first: a run that is killed in between leaves no directory that nobody knows. Only an empty one is ever removed.
         journal.note(directories=[*journal.data.get("directories", []), *missing])
         nodefiles.make_directories(missing)
+    # What listens for a file that is gone would take the content in and lose it. A socket's name says whose it is, and holds a
+    # secret of this very file: no peer can take another one's place by guessing it, and no earlier copy passes for this one's.
+    _withdraw(journal, file["id"])
+    journal.note(tokens={**journal.data.get("tokens", {}), file["id"]: f"{journal.uuid}.{secrets.token_hex(16)}"})
     Path(temporary).unlink(missing_ok=True)  # made by a run that was killed before it wrote so; its name says whose it is
     if file.get("copy", True):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            os.ftruncate(descriptor, file["size_bytes"])
-        finally:
-            os.close(descriptor)
+        _create_empty(temporary, file["size_bytes"])
     else:
         exports.create_blank(temporary, file["format"], file["virtual_bytes"])
     nodefiles.remember(journal, temporary, file["dest_path"])
     return True
+
+
+def _create_empty(path: str, size: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            os.ftruncate(descriptor, size)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise ColdmoveError(f"cannot create {path} with {size} bytes on this node: {exc.strerror}") from exc
 
 
 def _serve(file: MoveFile, token: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import subprocess
 import time
 import typing as t
@@ -25,6 +26,8 @@ _POLL_SECONDS = 0.2
 _RETRY_SECONDS = 1.0
 #: A full disk or a refused write looks like a broken link at first; so many attempts that get no further are enough.
 _ATTEMPTS_IN_VAIN = 2
+#: What qemu-img says (in the language C) when dest's disk, or its quota, is full: no second attempt is needed to know.
+_FULL = "No space left on device"
 #: What qemu-img reads to get going (libraries and the like).
 _START_UP_BYTES = 256 * 1024
 
@@ -69,7 +72,7 @@ def send(order: Order, report: Report) -> dict[str, t.Any]:
         copy = _Copy(order, report)
         copy.run()
         waited = time.monotonic()
-        found = digests.wait(report) if digests else {}
+        found = digests.wait(report, order.stall_timeout) if digests else {}
         return {
             "bytes_total": copy.total,
             "bytes_read": copy.done,
@@ -107,8 +110,8 @@ class _Copy:
         try:
             self._convert(file, before)
             return True
-        except ColdmoveError:
-            if self._is_hopeless(file):
+        except ColdmoveError as exc:
+            if _FULL in str(exc) or self._is_hopeless(file):
                 raise
             return False
 
@@ -127,7 +130,9 @@ class _Copy:
 
     def _convert(self, file: dict[str, t.Any], before: int) -> None:
         # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one
-        with subprocess.Popen(self._command(file), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            self._command(file), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=_environment()
+        ) as process:
             try:
                 self._watch(process, before)
             finally:
@@ -195,8 +200,13 @@ class _Digests:
         answer.close()
         self._begun = time.monotonic()
 
-    def wait(self, report: Report) -> dict[str, t.Any]:
+    def wait(self, report: Report, stall_timeout: float) -> dict[str, t.Any]:
+        before, moved_at = self._done.value, time.monotonic()
         while not self._answer.poll(1.0):
+            if self._done.value != before:
+                before, moved_at = self._done.value, time.monotonic()
+            elif time.monotonic() - moved_at > stall_timeout:
+                raise ColdmoveError(f"the digest of the source got no further for {stall_timeout:g} s; is its storage stuck?")
             report(progress("digest", self._done.value, self._total, time.monotonic() - self._begun))
         try:
             answer = self._answer.recv()
@@ -213,9 +223,11 @@ class _Digests:
 
 
 def _digest_all(files: list[dict[str, t.Any]], answer: t.Any, done: t.Any) -> None:
-    base = 0
+    base, job = 0, multiprocessing.parent_process()
 
     def report(read: int, _total: int) -> None:
+        if job and os.getppid() != job.pid:
+            os._exit(1)  # a job that is gone needs no digest; and this process holds its lock, as if the job were alive
         done.value = base + read
 
     try:
@@ -226,6 +238,10 @@ def _digest_all(files: list[dict[str, t.Any]], answer: t.Any, done: t.Any) -> No
         answer.send(digests)
     except ColdmoveError as exc:
         answer.send(str(exc))
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C"}
 
 
 def progress(step: str, done: int, total: int, seconds: float) -> dict[str, t.Any]:

@@ -1,0 +1,552 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Both ends of a transfer with real qemu-nbd and qemu-img on one machine. Instead of ssh, each offered socket is a link to the export's own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+import signal
+import socket as sockets
+import subprocess
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import channel, exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, receiving, sending
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
+from ansible_collections.coldmove.libvirt.plugins.modules.virt_disk_receive import receive
+from ansible_collections.coldmove.libvirt.plugins.modules.virt_disk_send import send
+from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import MOVE
+from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._node.kills import killed_everywhere
+
+pytestmark = [
+    pytest.mark.skipif(not all(map(shutil.which, ("qemu-nbd", "qemu-img", "setpriv"))), reason="qemu-nbd, qemu-img and setpriv are needed"),
+    pytest.mark.skipif(not exports.HAS_NBD, reason="the Python library nbd (libnbd) is needed"),
+]
+
+MIB = 1024 * 1024
+PATIENCE = 60  # what a loaded machine may take
+
+
+def qemu_img(*words: str | Path) -> None:
+    subprocess.run(["qemu-img", *map(str, words)], check=True, timeout=PATIENCE, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> Path:
+    with open(path, "wb") as stream:
+        stream.truncate(size)
+        for offset, piece in pieces:
+            stream.seek(offset)
+            stream.write(piece)
+    return path
+
+
+def noise(length: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(length)
+
+
+def allocated(path: Path | str) -> int:
+    return os.stat(path).st_blocks * 512
+
+
+def users_of(path: Path | str) -> list[int]:
+    """The processes that have a file open."""
+    found, status = [], os.stat(path)
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.path.samestat(os.stat(entry), status):
+                found.append(int(entry.parts[2]))
+        except OSError:
+            continue
+    return found
+
+
+def until(true: t.Callable[[], t.Any]) -> t.Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (value := true()):
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+    return value
+
+
+class Move:
+    """Both ends of one migration. Files are made on the source under their held names."""
+
+    def __init__(self, root: Path, journal: Journal) -> None:
+        self.root, self.journal = root, journal
+        self.source, self.dest = root / "source", root / "dest"
+        self.source.mkdir()
+        self.dest.mkdir()
+        self.files: list[dict[str, t.Any]] = []
+
+    def add(self, name: str, image_format: str = "raw", **more: t.Any) -> Path:
+        """The path under which the content of a new file is to be put."""
+        own, final = str(self.source / name), str(self.dest / more.pop("folder", "") / name)
+        held, temporary = f"{own}.coldmove-held-{MOVE}", f"{final}.coldmove-{MOVE}"
+        entry = {
+            "id": name,
+            "kind": "disk",
+            "format": image_format,
+            "source_path": own,
+            "held_path": held,
+            "dest_path": final,
+            "temp_path": temporary,
+            "copy": True,
+        }
+        self.files.append({**entry, **more})
+        return Path(held)
+
+    def measure(self) -> None:
+        for file in self.files:
+            if file["copy"]:
+                sizes = {"size_bytes": os.path.getsize(file["held_path"]), "allocated_bytes": allocated(file["held_path"])}
+                file.update({**sizes, "virtual_bytes": sizes["size_bytes"], **file})
+
+    def offer(self) -> dict[str, t.Any]:
+        self.measure()
+        return receive(self.journal, {"state": "offered", "files": self.files, "address": "node1", "port": 22, "instances_path": str(self.dest)})
+
+    def send(self, tokens: dict[str, str], **more: t.Any) -> dict[str, t.Any]:
+        common = {"state": "sent", "files": self.files, "exports": tokens, "verify": True, "bandwidth_limit": 0, "stall_timeout": PATIENCE}
+        return send(self.journal, {**common, "wait_seconds": PATIENCE, "attach": False, **more})
+
+    def commit(self, digests: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:
+        common = {"state": "committed", "files": self.files, "digests": digests, "verify": True, "owners": {}}
+        return receive(self.journal, {**common, "wait_seconds": PATIENCE, "attach": False, **more})
+
+    def discard(self) -> dict[str, t.Any]:
+        return receive(self.journal, {"state": "absent", "files": self.files})
+
+    def carry(self, **more: t.Any) -> dict[str, t.Any]:
+        """The whole way; what the source told."""
+        sent = self.send(self.offer()["exports"], **more)
+        result = dict(sent["job"]["result"])
+        self.commit(result["digests"])
+        return result
+
+    def export_pid(self, file_id: str) -> int:
+        token = self.journal.data["tokens"][file_id]
+        pid = exports.export_pid(paths.EXPORTS_DIR / token, paths.EXPORTS_DIR / f"{token}.pid")
+        assert pid
+        return pid
+
+    def same(self, name: str) -> bool:
+        (file,) = [file for file in self.files if file["id"] == name]
+        return Path(file["held_path"]).read_bytes() == Path(file["dest_path"]).read_bytes()
+
+
+@pytest.fixture
+def move(root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Move]:
+    def keep_connected(_peer: t.Any, offers: dict[str, str], report: t.Any) -> None:
+        for there, here in offers.items():
+            link = paths.OFFERS_DIR / Path(there).name
+            link.unlink(missing_ok=True)
+            link.symlink_to(here)
+        report({"connected": True, "error": "", "received_before": 7, "ssh_pid": 0})
+        time.sleep(PATIENCE)
+
+    monkeypatch.setattr(channel, "keep_connected", keep_connected)
+    monkeypatch.setattr(sending, "_RETRY_SECONDS", 0.1)
+    made = Move(root, journal)
+    yield made
+    Job(journal, "send").cancel()
+    for file in made.files:
+        file["size_bytes"] = 0
+    made.discard()
+
+
+# --- the content arrives
+
+
+def test_every_kind_of_file_arrives_whole_and_sparse_and_the_source_is_only_read(move: Move) -> None:
+    pieces = [(0, noise(70_000)), (9 * MIB + 512, noise(MIB, 2)), (24 * MIB - 5, b"tail!")]
+    raw = sparse(move.add("vda"), 24 * MIB, *pieces)
+    qcow2 = move.add("vdb", "qcow2", virtual_bytes=24 * MIB)
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", raw, qcow2)
+    fresh = move.add("vdc", "qcow2", virtual_bytes=64 * MIB)
+    qemu_img("create", "-f", "qcow2", fresh, str(64 * MIB))
+    assert fresh.stat().st_size % 512  # as qemu-img makes it
+    move.add("nvram", kind="nvram").write_bytes(noise(131_072, 3))
+    before = {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in move.source.iterdir()}
+    result = move.carry()
+    assert all(move.same(file["id"]) for file in move.files)
+    assert {path.name for path in move.dest.iterdir()} == {"vda", "vdb", "vdc", "nvram"}
+    assert allocated(move.dest / "vda") <= allocated(raw) + 256 * 1024
+    assert {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in move.source.iterdir()} == before
+    assert result["retries"] == 0
+    assert result["digests"]["vda"]["digest"] == result["digests"]["vdb"]["digest"]
+    assert receiving.running_exports(move.journal) == 0
+    assert not any(paths.EXPORTS_DIR.iterdir())
+    assert not any(paths.OFFERS_DIR.iterdir())
+
+
+def test_a_raw_disk_in_which_the_guest_wrote_a_qcow2_header_stays_raw(move: Move) -> None:
+    secret = sparse(move.root / "secret", MIB, (0, b"secret" * 1000))
+    evil = move.root / "evil"
+    qemu_img("create", "-f", "qcow2", "-F", "raw", "-b", secret, evil)
+    disk = sparse(move.add("vda"), 4 * MIB, (0, evil.read_bytes()))
+    assert disk.read_bytes()[:4] == b"QFI\xfb"
+    result = move.carry()
+    assert move.same("vda")
+    assert result["digests"]["vda"]["virtual_bytes"] == 4 * MIB
+
+
+def test_a_swap_disk_is_blank_on_dest(move: Move) -> None:
+    sparse(move.add("swap", "qcow2", copy=False, virtual_bytes=8 * MIB, size_bytes=0, allocated_bytes=0), MIB, (0, noise(1000)))
+    assert move.offer()["exports"] == {}
+    move.commit({})
+    digest = exports.content_digest(str(move.dest / "swap"), "qcow2", lambda *_: None)
+    assert (digest["virtual_bytes"], digest["read_bytes"]) == (8 * MIB, 0)
+
+
+def test_files_get_the_owner_and_mode_of_the_source(move: Move) -> None:
+    sparse(move.add("vda"), 64 * 1024)
+    sent = move.send(move.offer()["exports"])
+    assert (Path(move.files[0]["temp_path"]).stat().st_mode & 0o777) == 0o600
+    move.commit(sent["job"]["result"]["digests"], owners={"vda": {"owner": "root", "group": "root", "mode": "0640"}})
+    assert ((move.dest / "vda").stat().st_mode & 0o777) == 0o640
+
+
+# --- the proof of the content
+
+
+def digest(path: Path, image_format: str = "raw") -> str:
+    return str(exports.content_digest(str(path), image_format, lambda *_: None)["digest"])
+
+
+def test_a_digest_is_of_what_the_guest_sees_and_not_of_the_layout(root: Path) -> None:
+    size = 20 * MIB + 512
+    holes = sparse(root / "holes", size, (5 * MIB, noise(100_000)))
+    zeroes = root / "zeroes"
+    zeroes.write_bytes(holes.read_bytes())
+    assert allocated(zeroes) > 2 * allocated(holes)
+    qcow2, small = root / "qcow2", root / "small"
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", "-S", "0", zeroes, qcow2)
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=4k", holes, small)
+    digests = {digest(holes), digest(zeroes), digest(qcow2, "qcow2"), digest(small, "qcow2")}
+    assert len(digests) == 1
+    read = exports.content_digest(str(holes), "raw", lambda *_: None)["read_bytes"]
+    assert 0 < read <= 2 * exports.DIGEST_BLOCK
+
+
+@pytest.mark.parametrize("offset", [0, 4 * MIB - 1, 4 * MIB, 9 * MIB + 511])
+def test_one_flipped_bit_is_another_digest(root: Path, offset: int) -> None:
+    size = 9 * MIB + 512
+    one = sparse(root / "one", size, (MIB, noise(4000)))
+    other = sparse(root / "other", size, (MIB, noise(4000)), (offset, b"\x01"))
+    assert digest(one) != digest(other)
+
+
+def test_blocks_that_changed_places_and_another_size_are_another_digest(root: Path) -> None:
+    a, b = noise(4 * MIB), noise(4 * MIB, 2)
+    digests = [
+        digest(sparse(root / "ab", 12 * MIB, (0, a), (4 * MIB, b))),
+        digest(sparse(root / "ba", 12 * MIB, (0, b), (4 * MIB, a))),
+        digest(sparse(root / "longer", 16 * MIB, (0, a), (4 * MIB, b))),
+        digest(sparse(root / "none", 12 * MIB)),
+        digest(sparse(root / "no more", 16 * MIB)),
+    ]
+    assert len(set(digests)) == len(digests)
+
+
+def test_a_copy_that_differs_gets_no_name_and_the_message_says_which_and_where(move: Move) -> None:
+    sparse(move.add("vda"), MIB, (0, noise(1000)))
+    sparse(move.add("vdb"), MIB, (0, noise(1000)))
+    sent = move.send(move.offer()["exports"])
+    with open(move.files[1]["temp_path"], "r+b") as stream:
+        stream.seek(700_000)
+        stream.write(b"\x01")
+    with pytest.raises(ColdmoveError, match="content of vdb differs") as caught:
+        move.commit(sent["job"]["result"]["digests"])
+    assert move.files[1]["temp_path"] in str(caught.value)
+    assert not Path(move.files[0]["dest_path"]).exists()
+    assert not Path(move.files[1]["dest_path"]).exists()
+    assert len(move.discard()["deleted"]) == 2
+
+
+def test_a_content_that_the_source_did_not_tell_of_is_not_proven(move: Move) -> None:
+    sparse(move.add("vda"), MIB)
+    move.send(move.offer()["exports"], verify=False)
+    with pytest.raises(ColdmoveError, match="content of vda differs"):
+        move.commit({})
+    move.commit({}, verify=False)
+    assert move.same("vda")
+
+
+def test_an_unreadable_image_is_told_by_name(root: Path) -> None:
+    path = sparse(root / "disk", MIB)
+    with pytest.raises(ColdmoveError, match=r"qemu-nbd cannot serve .*disk as qcow2"):
+        digest(path, "qcow2")
+
+
+# --- interrupted and taken up again
+
+
+def test_an_offer_is_made_once(move: Move) -> None:
+    sparse(move.add("vda"), MIB)
+    first = move.offer()
+    assert first["changed"] is True
+    again = move.offer()
+    assert again == {"changed": False, "exports": first["exports"]}
+    assert receiving.running_exports(move.journal) == 1
+
+
+def test_a_copy_over_what_an_earlier_one_left_is_right(move: Move) -> None:
+    """Zeroes count too: what was written before is overwritten by them."""
+    raw = sparse(move.add("vda"), 8 * MIB, (MIB, noise(MIB)))
+    tokens = move.offer()["exports"]
+    move.journal.note(written_to=list(tokens.values()))
+    Path(move.files[0]["temp_path"]).write_bytes(b"\xff" * raw.stat().st_size)
+    move.commit(move.send(tokens)["job"]["result"]["digests"])
+    assert move.same("vda")
+    assert allocated(move.dest / "vda") <= allocated(raw) + 256 * 1024
+
+
+def test_a_killed_copy_is_taken_up_again(move: Move) -> None:
+    sparse(move.add("vda"), 8 * MIB, (0, noise(8 * MIB)))
+    tokens = move.offer()["exports"]
+    status = move.send(tokens, bandwidth_limit=MIB, wait_seconds=0.5)["job"]
+    assert status["state"] == "running"
+    os.killpg(status["pid"], signal.SIGKILL)
+    with pytest.raises(ColdmoveError, match="its process is gone"):
+        move.send(tokens, attach=True)
+    move.commit(move.send(tokens)["job"]["result"]["digests"])
+    assert move.same("vda")
+
+
+def test_a_file_that_vanished_from_dest_is_copied_again_although_the_copy_was_done(move: Move) -> None:
+    """Without this an unverified move would end with an empty disk."""
+    sparse(move.add("vda"), MIB, (0, noise(MIB)))
+    tokens = move.offer()["exports"]
+    move.send(tokens, verify=False)
+    assert move.send(tokens, verify=False)["changed"] is False  # done is done
+    Path(move.files[0]["temp_path"]).unlink()
+    again = move.offer()
+    assert again["changed"] is True
+    assert again["exports"] != tokens
+    assert move.send(again["exports"], verify=False)["changed"] is True
+    move.commit({}, verify=False)
+    assert move.same("vda")
+
+
+def test_a_channel_that_breaks_and_comes_back_is_no_failure(move: Move) -> None:
+    sparse(move.add("vda"), 6 * MIB, (0, noise(6 * MIB)))
+    tokens = move.offer()["exports"]
+    assert move.send(tokens, bandwidth_limit=4 * MIB, wait_seconds=0.5)["job"]["state"] == "running"
+    os.kill(move.export_pid("vda"), signal.SIGKILL)
+    until(lambda: receiving.running_exports(move.journal) == 0)
+    assert move.offer() == {"changed": True, "exports": tokens}
+    result = move.send(tokens, attach=True)["job"]["result"]
+    assert result["retries"] >= 1
+    move.commit(result["digests"])
+    assert move.same("vda")
+
+
+def test_nothing_moves_is_a_failure_after_the_stall_time_out(move: Move) -> None:
+    sparse(move.add("vda"), 64 * MIB, (0, noise(64 * MIB)))
+    tokens = move.offer()["exports"]
+    server = move.export_pid("vda")
+    os.kill(server, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        with pytest.raises(ColdmoveError, match="nothing moved through the channel for 1 s"):
+            move.send(tokens, stall_timeout=1)
+        assert time.monotonic() - begun < 20
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+
+def test_a_channel_that_does_not_come_back_is_a_failure_after_the_stall_time_out(move: Move) -> None:
+    sparse(move.add("vda"), MIB, (0, noise(MIB)))
+    tokens = move.offer()["exports"]
+    exports.stop_export(paths.EXPORTS_DIR / tokens["vda"], paths.EXPORTS_DIR / f"{tokens['vda']}.pid")
+    begun = time.monotonic()
+    with pytest.raises(ColdmoveError, match="could not copy"):
+        move.send(tokens, stall_timeout=1)
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_on_dest_is_told_at_once(move: Move) -> None:
+    sparse(move.add("vda"), 12 * MIB, (0, noise(12 * MIB)))
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "coldmove-test", str(move.dest)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"mounting is not allowed here: {mounted.stderr.decode()}")
+    try:
+        tokens = move.offer()["exports"]
+        begun = time.monotonic()
+        with pytest.raises(ColdmoveError, match="No space left on device"):
+            move.send(tokens)
+        assert time.monotonic() - begun < PATIENCE / 3
+        assert move.discard()["kept"] == []
+    finally:
+        move.discard()
+        subprocess.run(["umount", str(move.dest)], check=True)
+
+
+@pytest.mark.parametrize("way", ["cancel", "kill"])
+def test_a_copy_that_ends_early_leaves_nobody_on_the_source_file(move: Move, way: str) -> None:
+    """The guest could not start on the source while a digest still had its disk open."""
+    held = sparse(move.add("vda"), 256 * MIB, (0, noise(32 * MIB)))
+    tokens = move.offer()["exports"]
+    status = move.send(tokens, bandwidth_limit=MIB, wait_seconds=0)["job"]
+    until(lambda: users_of(held))
+    if way == "cancel":
+        assert send(move.journal, {"state": "absent", "files": move.files, "exports": {}}) == {"changed": True}
+        assert not any(paths.OFFERS_DIR.iterdir())
+    else:
+        os.kill(status["pid"], signal.SIGKILL)  # as the kernel does when memory runs out: the one process only
+        until(lambda: Job(move.journal, "send").status()["state"] == "died")
+    until(lambda: not users_of(held))
+
+
+# --- the exports
+
+
+def test_a_pid_that_was_given_to_somebody_else_is_not_the_export(root: Path) -> None:
+    socket, pid_file = root / "socket", root / "pid"
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        pid_file.write_text(str(bystander.pid), encoding="ascii")
+        assert exports.export_pid(socket, pid_file) is None
+        assert exports.stop_export(socket, pid_file) is False
+        assert bystander.poll() is None
+        bystander.kill()
+    for content in ("", "x", "999999999"):
+        pid_file.write_text(content, encoding="ascii")
+        assert exports.stop_export(socket, pid_file) is False
+        assert not pid_file.exists()
+
+
+def test_stopping_an_export_waits_until_the_file_is_let_go(root: Path) -> None:
+    disk, socket, pid_file = sparse(root / "disk", 4 * MIB), root / "socket", root / "pid"
+    exports.start_export(str(disk), "raw", "vda", socket, pid_file)
+    target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={socket},file.export=vda"
+    content = sparse(root / "content", 4 * MIB, (0, noise(4 * MIB)))
+    qemu_img("convert", "-n", "--image-opts", "--target-image-opts", exports.image_options(str(content), "raw"), target)
+    assert exports.stop_export(socket, pid_file) is True
+    assert users_of(disk) == []
+    assert disk.read_bytes() == content.read_bytes()
+    assert not socket.exists()
+
+
+def test_names_that_mean_something_to_qemu_mean_nothing_here(root: Path) -> None:
+    for name in ("a,b=c,,", "json:{}", "nbd:unix", "with space", "%s\n"):
+        path = sparse(root / name, 64 * 1024, (0, noise(100)))
+        assert digest(path) == digest(sparse(root / "plain", 64 * 1024, (0, noise(100))))
+        exports.create_blank(str(root / f"{name}.new"), "qcow2", MIB)
+        with pytest.raises(ColdmoveError, match="exists already"):
+            exports.create_blank(str(root / f"{name}.new"), "qcow2", MIB)
+
+
+def test_a_server_that_is_silent_is_given_up(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sshd takes a connection for a dest that has lost its power, and hears nothing from it."""
+    monkeypatch.setattr(exports, "CONNECT_TIMEOUT_SECONDS", 0.3)
+    with sockets.socket(sockets.AF_UNIX) as silent:
+        silent.bind(str(root / "socket"))
+        silent.listen()
+        with pytest.raises(ColdmoveError, match="no answer within"):
+            exports.probe(str(root / "socket"), "vda")
+
+
+def test_the_probe_before_the_stop_tells_what_does_not_fit(move: Move) -> None:
+    sparse(move.add("vda"), MIB)
+    tokens = move.offer()["exports"]
+    reach = {"state": "reachable", "files": move.files, "exports": tokens, "verify": True, "bandwidth_limit": 0, "stall_timeout": 5}
+    assert send(move.journal, reach) == {"changed": False}
+    move.files[0]["size_bytes"] += 4096
+    with pytest.raises(ColdmoveError, match="offers 1048576 bytes for vda, which needs 1052672"):
+        send(move.journal, reach)
+    with pytest.raises(ColdmoveError, match="nowhere"):
+        send(move.journal, {**reach, "exports": {"vda": "nowhere"}})
+
+
+# --- what is on dest already, and what is taken away again
+
+
+def test_a_file_of_somebody_else_is_never_overwritten(move: Move) -> None:
+    sparse(move.add("vda"), MIB)
+    (move.dest / "vda").write_text("theirs", encoding="utf-8")
+    with pytest.raises(ColdmoveError, match="exists on this node and is not this migration's"):
+        move.offer()
+    assert move.discard()["deleted"] == []
+    assert (move.dest / "vda").read_text(encoding="utf-8") == "theirs"
+
+
+def test_directories_are_made_below_instances_path_and_removed_when_empty(move: Move) -> None:
+    sparse(move.add("vda", folder="a/b"), MIB)
+    sparse(move.add("vdb", folder="c"), MIB)
+    move.offer()
+    (move.dest / "c" / "theirs").touch()
+    assert move.discard()["kept"] == []
+    assert sorted(str(path.relative_to(move.dest)) for path in move.dest.rglob("*")) == ["c", "c/theirs"]
+
+
+def test_discard_takes_back_what_was_committed_and_nothing_else(move: Move) -> None:
+    for name in ("vda", "vdb"):
+        sparse(move.add(name), MIB, (0, noise(100)))
+    move.carry()
+    newcomer = move.dest / "newcomer"
+    newcomer.write_text("theirs", encoding="utf-8")
+    newcomer.replace(move.dest / "vdb")
+    result = move.discard()
+    assert result["deleted"] == [str(move.dest / "vda")]
+    assert "left alone" in result["kept"][0]
+    assert (move.dest / "vdb").read_text(encoding="utf-8") == "theirs"
+
+
+def test_dest_may_be_killed_at_any_point(move: Move) -> None:
+    """Offer, commit and discard, each run again after a kill. (Blank disks: the exports have their own tests.)"""
+    for name in ("swap1", "swap2"):
+        move.add(name, copy=False, folder="new", virtual_bytes=64 * 1024, size_bytes=0, allocated_bytes=0)
+    finals = {Path(file["dest_path"]).name for file in move.files}
+    journal = move.journal.directory / "journal.json"
+    empty = journal.read_bytes()
+    peer = channel.Peer("node1", 22, "coldmove", "", "")
+    steps: list[t.Callable[[], t.Any]] = [
+        lambda: receiving.offer(Journal(MOVE), move.files, str(move.dest), peer),
+        lambda: receiving.commit(Journal(MOVE), move.files, None, {}, lambda _progress: None),
+        lambda: receiving.discard(Journal(MOVE), move.files),
+    ]
+
+    def to(step: int) -> None:
+        shutil.rmtree(move.dest / "new", ignore_errors=True)
+        journal.write_bytes(empty)
+        for act in steps[:step]:
+            act()
+
+    for number in range(len(steps)):
+
+        def check(_point: int, number: int = number) -> None:
+            for act in steps[number:-1]:
+                act()
+            if number < 2:
+                assert {path.name for path in (move.dest / "new").iterdir()} == finals
+                assert all(nodefiles.is_ours(Journal(MOVE), file["dest_path"]) for file in move.files)
+            assert receiving.discard(Journal(MOVE), move.files)[1] == []
+            assert not any(move.dest.iterdir())
+            to(number)
+
+        to(number)
+        assert killed_everywhere(move.root, steps[number], check) >= 3
+
+
+# --- progress
+
+
+@pytest.mark.parametrize(("done", "total"), list(itertools.product([0, 1, 50, 100, 120], [0, 1, 100])))
+def test_progress_is_plain_and_within_bounds(done: int, total: int) -> None:
+    for seconds in (0, 0.5, 1000):
+        told = sending.progress("copy", done, total, seconds)
+        assert 0 <= told["percent"] <= 100
+        assert told["rate"] >= 0
+        assert told["eta_seconds"] is None or told["eta_seconds"] >= 0
