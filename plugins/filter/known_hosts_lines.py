@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible.errors import AnsibleFilterError
+
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import trust
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, a_list, guarded
 
 DOCUMENTATION = r"""
 name: known_hosts_lines
@@ -47,14 +50,16 @@ _value:
 """
 
 
-def known_hosts_lines(names: t.Iterable[str], port: int, facts: t.Mapping[str, t.Any]) -> list[str]:
+def known_hosts_lines(names: t.Any, port: t.Any, facts: t.Any) -> list[str]:
     """The lines as plain strings."""
-    return trust.known_hosts_lines(names, int(port), facts)
+    if not str(port).isdecimal() or not 0 < int(port) < 65536:
+        raise AnsibleFilterError(f"port is {port!r}: a number from 1 to 65535 is needed")
+    return trust.known_hosts_lines(a_list(names, "the list of names"), int(port), a_dict(facts, "facts"))
 
 
 class FilterModule:
-    """Ansible's way to find the filter."""
+    """The filter for Jinja."""
 
-    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        """The filter by its name."""
-        return {"known_hosts_lines": known_hosts_lines}
+    def filters(self) -> dict[str, t.Any]:
+        """Its name."""
+        return {"known_hosts_lines": guarded(known_hosts_lines)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import servers, verbs
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, text_or_empty
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, a_number, dicts, guarded, text_or_empty
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import liveness_of
 
 DOCUMENTATION = r"""
@@ -64,10 +64,11 @@ _value:
 def next_step(migrations: t.Any, verb: t.Any, server_uuid: t.Any, nodes: t.Any, lease_seconds: t.Any = 60, target_host: t.Any = "") -> t.Any:
     """Decide."""
     known = a_dict(nodes, "nodes")
+    lease = a_number(lease_seconds, "lease_seconds", 60)
     records: t.Any = dicts(migrations, "migrations")
     uuid = str(server_uuid)
     locked = servers.lock_of(uuid, t.cast("t.Any", known))
-    return verbs.next_step(str(verb), records, uuid, lambda record: liveness_of(record, known, float(lease_seconds)), text_or_empty(target_host), locked)
+    return verbs.next_step(str(verb), records, uuid, lambda record: liveness_of(record, known, lease), text_or_empty(target_host), locked)
 
 
 class FilterModule:

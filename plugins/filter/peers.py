@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Mapping
 
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import trust
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_list, guarded
 
 DOCUMENTATION = r"""
 name: peers
@@ -46,17 +47,21 @@ _value:
 """
 
 
-def peers(names: t.Iterable[str], hostvars: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+def peers(names: t.Any, hostvars: t.Any) -> list[dict[str, t.Any]]:
     """``[{name, address, port}]``."""
-    try:
-        return [trust.peer(str(name), hostvars[name]) for name in names]
-    except ColdmoveError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
+    if not isinstance(hostvars, Mapping):
+        raise AnsibleFilterError(f"hostvars must be a dictionary, not {type(hostvars).__name__}")
+    found = []
+    for name in a_list(names, "the list of nodes"):
+        if name not in hostvars:
+            raise AnsibleFilterError(f"node {name!r} is not in the inventory")
+        found.append(trust.peer(str(name), hostvars[name]))
+    return found
 
 
 class FilterModule:
-    """Ansible's way to find the filter."""
+    """The filter for Jinja."""
 
-    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        """The filter by its name."""
-        return {"peers": peers}
+    def filters(self) -> dict[str, t.Any]:
+        """Its name."""
+        return {"peers": guarded(peers)}

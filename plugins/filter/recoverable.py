@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import verbs
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, names, text_or_empty
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, a_number, dicts, guarded, names, text_or_empty
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import liveness_of
 
 DOCUMENTATION = r"""
@@ -61,8 +61,9 @@ _value:
 def recoverable(migrations: t.Any, nodes: t.Any, servers: t.Any = None, host: t.Any = "", lease_seconds: t.Any = 60) -> t.Any:
     """Choose."""
     known = a_dict(nodes, "nodes")
+    lease = a_number(lease_seconds, "lease_seconds", 60)
     records: t.Any = dicts(migrations, "migrations")
-    return verbs.recoverable(records, known, lambda record: liveness_of(record, known, float(lease_seconds)), names(servers), text_or_empty(host))
+    return verbs.recoverable(records, known, lambda record: liveness_of(record, known, lease), names(servers), text_or_empty(host))
 
 
 class FilterModule:

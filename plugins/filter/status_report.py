@@ -9,7 +9,7 @@ import datetime
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import report, verbs
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, names, text_or_empty
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, a_number, dicts, guarded, names, text_or_empty
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import liveness_of
 
 DOCUMENTATION = r"""
@@ -62,9 +62,10 @@ _value:
 def status_report(migrations: t.Any, nodes: t.Any, servers: t.Any = None, host: t.Any = "", lease_seconds: t.Any = 60) -> list[str]:
     """Lines of text."""
     known = a_dict(nodes, "nodes")
+    lease = a_number(lease_seconds, "lease_seconds", 60)
     records: t.Any = dicts(migrations, "migrations")
     shown = verbs.chosen(records, names(servers), text_or_empty(host))
-    liveness = {str(record.get("uuid")): liveness_of(record, known, float(lease_seconds)) for record in shown}
+    liveness = {str(record.get("uuid")): liveness_of(record, known, lease) for record in shown}
     now = datetime.datetime.now(datetime.UTC).isoformat()
     return [*report.node_table(known, records), "", *report.status_table(shown, now, liveness)]
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import inputs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
 P = t.ParamSpec("P")
@@ -76,6 +77,14 @@ def dicts(value: t.Any, name: str) -> list[dict[str, t.Any]]:
 def text_or_empty(value: t.Any) -> str:
     """An optional string: None is not given, and neither is an empty one."""
     return "" if value is None else str(value).strip()
+
+
+def a_number(value: t.Any, name: str, default: float) -> float:
+    """A number, 0 or more, that may come as a string (``default`` if it is not given), or one clear error that names the argument."""
+    try:
+        return inputs.number(value) if inputs.given(value) else default
+    except ValueError as exc:
+        raise AnsibleFilterError(f"{name} is {value!r}: {exc}") from None
 
 
 def names(value: t.Any) -> list[str]:

@@ -13,9 +13,13 @@ import re
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.text import quoted
 
 _KEY_FACT = re.compile(r"ssh_host_key_(\w+)_public$")
-_BLANK_OR_LIST = re.compile(r"[\s,]")
+#: What a name or an address is made of. Facts come from the node: a name like ``*`` would make its key valid for every peer.
+_NAME = re.compile(r"[A-Za-z0-9_.:][A-Za-z0-9_.:%-]*")
+_KEY = re.compile(r"[A-Za-z0-9+/]+={0,3}")
+_KEY_TYPE = re.compile(r"[A-Za-z0-9@.-]+")
 
 
 def migration_address(name: str, variables: t.Mapping[str, t.Any]) -> str:
@@ -35,11 +39,18 @@ def known_hosts_lines(names: t.Iterable[str], port: int, facts: t.Mapping[str, t
     """One known_hosts line for each host key in ``facts`` (``ssh_host_key_*_public`` and ``…_keytype``), valid for all ``names``.
 
     A name is written as ssh looks it up: ``[name]:port`` unless the port is 22 (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
-    Addresses that mean nothing to a peer are left out: those of the loopback, and link-local ones, which come and go with every guest's interface.
+    Left out is what is no name, and addresses that mean nothing to a peer: those of the loopback, and link-local ones, which come and
+    go with every guest's interface. Raises ColdmoveError if nothing is left, or for a key that is none.
     """
-    known = sorted({name for name in map(str, names) if name and not _BLANK_OR_LIST.search(name) and not _local(name)})
+    known = sorted({name for name in map(str, names) if _NAME.fullmatch(name) and not _local(name)})
+    keys = [(str(facts.get(f"{fact}_keytype", "")), str(facts[fact])) for fact in sorted(facts) if _KEY_FACT.search(fact)]
+    if not known:
+        raise ColdmoveError("none of the node's names and addresses means anything to a peer: set migration_address")
+    for key_type, key in keys:
+        if not _KEY_TYPE.fullmatch(key_type) or not _KEY.fullmatch(key):
+            raise ColdmoveError(f"{known[0]} has a malformed host key: {quoted(key_type)} {quoted(key)}")
     hosts = ",".join(name if port == 22 else f"[{name}]:{port}" for name in known)
-    return [f"{hosts} {facts[fact + '_keytype']} {facts[fact]}" for fact in sorted(facts) if _KEY_FACT.search(fact)]
+    return [f"{hosts} {key_type} {key}" for key_type, key in keys]
 
 
 def _local(name: str) -> bool:

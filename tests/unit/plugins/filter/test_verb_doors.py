@@ -1,0 +1,171 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The doors that the verbs and the trust of the nodes use: one clear line for what is wrong, plain values out."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+
+import pytest
+import yaml
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.coldmove.libvirt.plugins.filter import (
+    confirmable,
+    known_hosts_lines,
+    lost_nodes,
+    next_step,
+    outcome_stats,
+    peers,
+    recoverable,
+    status_report,
+)
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import run_identity
+from ansible_collections.coldmove.libvirt.tests.unit.plugins.filter.test_doors import Odd, door, is_plain
+from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import a_domain, a_migration, a_node, uuid_of
+
+MODULES = [confirmable, known_hosts_lines, lost_nodes, next_step, outcome_stats, peers, recoverable, status_report]
+NODES = {"a": a_node("a"), "b": a_node("b", [a_domain(1)])}
+KEYS = {"ssh_host_key_ed25519_public": Odd("AAAA"), "ssh_host_key_ed25519_public_keytype": "ssh-ed25519"}
+HOSTVARS = {"n1": {"ansible_host": Odd("192.0.2.1")}, "n2": {"migration_port": "x"}}
+BY_NAME = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
+
+
+@BY_NAME
+def test_documentation_is_whole(module: t.Any) -> None:
+    documentation = yaml.safe_load(module.DOCUMENTATION)
+    assert documentation["name"] == module.__name__.rpartition(".")[2]
+    assert set(filter(None, documentation.get("positional", "").split(", "))) <= set(documentation["options"])
+    assert yaml.safe_load(module.EXAMPLES)
+    assert yaml.safe_load(module.RETURN)["_value"]["type"]
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "words"),
+    [
+        (next_step, ("x", "confirm", uuid_of(1), NODES), "migrations must be a list, not str"),
+        (next_step, ([], "confirm", uuid_of(1), []), "nodes must be a dictionary, not list"),
+        (next_step, ([], "fly", uuid_of(1), NODES), "no such verb: fly"),
+        (next_step, ([], "confirm", uuid_of(1), NODES, "soon"), "lease_seconds is 'soon'"),
+        (recoverable, ([1], NODES), "migrations must be a list of dictionaries"),
+        (recoverable, ([], None), "nodes must be a dictionary"),
+        (recoverable, ([], NODES, {"web1": 1}), "the list of names must be a list"),
+        (recoverable, ([], NODES, [], "", -1), "lease_seconds is -1"),
+        (confirmable, ([], NODES, "a day"), "older_than is 'a day': a number of seconds is needed"),
+        (confirmable, ([], NODES, None), "older_than is None"),
+        (confirmable, ([], NODES, "-1"), "0 or more"),
+        (confirmable, ([], NODES, "nan"), "0 or more"),
+        (confirmable, ({}, NODES, 1), "migrations must be a list"),
+        (lost_nodes, ([], "a"), "nodes must be a dictionary"),
+        (status_report, ([], NODES, None, None, "x"), "lease_seconds is 'x'"),
+        (outcome_stats, ("x",), "outcomes must be a list"),
+        (peers, ("n1", HOSTVARS), "the list of nodes must be a list, not str"),
+        (peers, (["n1"], None), "hostvars must be a dictionary"),
+        (peers, (["n9"], HOSTVARS), "node 'n9' is not in the inventory"),
+        (peers, (["n1", "n2"], HOSTVARS), "migration_port of n2 is 'x'"),
+        (known_hosts_lines, ("n1", 22, KEYS), "the list of names must be a list, not str"),
+        (known_hosts_lines, (["n1"], "ssh", KEYS), "port is 'ssh'"),
+        (known_hosts_lines, (["n1"], 0, KEYS), "port is 0"),
+        (known_hosts_lines, (["n1"], 22, []), "facts must be a dictionary"),
+        (known_hosts_lines, ([], 22, KEYS), "set migration_address"),
+    ],
+)
+def test_what_is_wrong_is_one_clear_line(module: t.Any, arguments: tuple[t.Any, ...], words: str) -> None:
+    with pytest.raises(AnsibleFilterError) as caught:
+        door(module)(*arguments)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- next_step and recoverable look at the run of the record themselves
+
+
+def a_run(**owner: t.Any) -> dict[str, t.Any]:
+    return {"owner": {"controller": "elsewhere", "boot_id": "b", "pid": 7, "pid_start": 1, "pid_ns": "n", **owner}}
+
+
+def test_a_run_elsewhere_is_dead_when_its_lease_is_over() -> None:
+    for age, lease, found in [(30, 60, "refuse"), (30, "20", "adopt"), (30, "", "refuse"), (90, None, "adopt")]:
+        record = a_migration(1, "migrating", heartbeat_age_seconds=age, **a_run())
+        answer = door(next_step)([record], "cold_migrate", uuid_of(1), NODES, lease, None)
+        assert answer["next"] == found, (age, lease)
+        assert is_plain(answer)
+        (entry,) = door(recoverable)([record], NODES, lease_seconds=lease)
+        assert entry["next"] == {"adopt": "act"}.get(found, found)
+        assert is_plain(entry)
+
+
+def test_a_contact_with_a_node_is_a_sign_of_life() -> None:
+    record = a_migration(1, "migrating", heartbeat_age_seconds=900, **a_run())
+    contact = {"migration_uuid": record["uuid"], "epoch": record["epoch"], "contact_age_seconds": 3}
+    known = {**NODES, "a": a_node("a", facts={"journals": [contact]})}
+    assert door(next_step)([record], "cold_migrate", uuid_of(1), known)["next"] == "refuse"
+
+
+def test_this_very_run_is_not_in_its_own_way() -> None:
+    record = a_migration(1, "migrating", heartbeat_age_seconds=1, owner=run_identity())
+    assert door(next_step)([record], "cold_migrate", uuid_of(1), NODES)["next"] == "adopt"
+
+
+def test_servers_may_be_a_list_or_separated_by_commas() -> None:
+    records = [a_migration(number, "migrating", heartbeat_age_seconds=900) for number in (1, 2, 3)]
+    for wanted in (["web1", uuid_of(3)], f"web1, {uuid_of(3)}", Odd(f"web1,{uuid_of(3)}")):
+        assert [entry["migration"]["id"] for entry in door(recoverable)(records, NODES, wanted)] == [1, 3]
+    for everything in ([], "", None):
+        assert len(door(recoverable)(records, NODES, everything)) == 3
+
+
+# --- the others
+
+
+def test_a_sweep_goes_by_the_clock_of_the_controller() -> None:
+    def ago(**more: int) -> str:
+        return (datetime.datetime.now(datetime.UTC) - datetime.timedelta(**more)).isoformat()
+
+    records = [a_migration(1, updated_at=ago(hours=2)), a_migration(2, updated_at=ago(hours=2)), a_migration(3, updated_at=ago(minutes=1))]
+    found = door(confirmable)(records, NODES, "3600")
+    assert found["ready"] == [uuid_of(1)]
+    assert len(found["left"]) == 1
+    assert is_plain(found)
+    assert door(confirmable)(records, NODES, "86400") == {"ready": [], "left": []}
+
+
+def test_a_lost_node_is_told() -> None:
+    assert is_plain(door(lost_nodes)([a_migration(1, dest="gone")], NODES))
+    assert len(door(lost_nodes)([a_migration(1, dest="gone")], NODES)) == 1
+    assert door(lost_nodes)(None, {}) == []
+
+
+def test_status_shows_the_chosen_migrations_and_all_nodes() -> None:
+    records = [a_migration(1, "migrating", heartbeat_age_seconds=1, **a_run()), a_migration(2, "finished", server_name="x\ny")]
+    lines = door(status_report)(records, NODES)
+    assert is_plain(lines)
+    assert not any("\n" in line for line in lines)
+    text = "\n".join(lines)
+    assert "process 7 on elsewhere" in text
+    assert "web1" in text
+    assert "x\\ny" in text
+    only = "\n".join(door(status_report)(records, NODES, "web1"))
+    assert "web1" in only
+    assert "x\\ny" not in only
+    assert door(status_report)([], {})[-1] == "no migrations"
+
+
+def test_stats_hold_the_public_keys_and_nothing_of_the_definition() -> None:
+    (stats,) = door(outcome_stats)([a_migration(1, downtime_seconds=0.9, domain_xml="<secret/>", ok=True)])
+    assert set(stats) == {"id", "server", "status", "source_host", "dest_host", "bytes_sent", "downtime_seconds"}
+    assert (stats["server"], stats["downtime_seconds"]) == ("web1", 0.9)
+    assert is_plain(stats)
+    assert door(outcome_stats)([{}])[0]["server"] is None
+    assert door(outcome_stats)(None) == []
+
+
+def test_peers_and_their_keys_are_plain() -> None:
+    found = door(peers)(["n1"], HOSTVARS)
+    assert found == [{"name": "n1", "address": "192.0.2.1", "port": 22}]
+    assert is_plain(found)
+    lines = door(known_hosts_lines)([Odd("n1"), "*"], "22", KEYS)
+    assert lines == ["n1 ssh-ed25519 AAAA"]
+    assert is_plain(lines)

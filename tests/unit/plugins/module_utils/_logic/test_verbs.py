@@ -1,0 +1,285 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a verb may do: by examples, and for every record that there can be."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery, verbs
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE, STATUSES
+from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import a_domain, a_migration, a_node, a_silent_node, uuid_of
+
+SERVER = uuid_of(1)
+NOW = "2026-01-02T00:00:00+00:00"
+UNDER_WAY = sorted(ACTIVE - {"finished"})
+
+
+def alive(_record: t.Any) -> t.Any:
+    return {"state": "alive", "mine": False, "text": "process 7 on ctl is running"}
+
+
+def unknown(_record: t.Any) -> t.Any:
+    return {"state": "unknown", "mine": False, "text": "no sign of life is known"}
+
+
+def dead(_record: t.Any) -> t.Any:
+    return {"state": "dead", "mine": False, "text": "gone"}
+
+
+def mine(_record: t.Any) -> t.Any:
+    return {"state": "alive", "mine": True, "text": "this very run"}
+
+
+def record(status: str, **more: t.Any) -> t.Any:
+    return a_migration(1, status, **more)
+
+
+def nodes(at_source: t.Any = (), at_dest: t.Any = (), **more: t.Any) -> t.Any:
+    return {"a": a_node("a", at_source), "b": a_node("b", at_dest), **more}
+
+
+def step(verb: str, records: t.Any, liveness: t.Any = dead, target_host: str = "", **more: t.Any) -> tuple[str, str]:
+    answer = verbs.next_step(verb, records, SERVER, liveness, target_host, **more)
+    assert bool(answer["reason"]) == (answer["next"] in ("nothing", "refuse"))
+    return answer["next"], answer["reason"]
+
+
+# --- cold_migrate
+
+
+def test_a_server_that_was_never_moved_is_planned() -> None:
+    assert step("cold_migrate", [])[0] == "plan"
+    assert step("cold_migrate", [a_migration(2, "migrating")])[0] == "plan"  # somebody else's
+
+
+@pytest.mark.parametrize("status", sorted(set(STATUSES) - ACTIVE))
+def test_an_ended_migration_is_in_nobodys_way(status: str) -> None:
+    assert step("cold_migrate", [record(status)], alive)[0] == "plan"
+
+
+def test_a_finished_move_is_done_unless_another_target_is_asked_for() -> None:
+    for target in ("", "b"):
+        assert step("cold_migrate", [record("finished")], target_host=target) == ("nothing", "it has moved to b already")
+    for target in ("a", "c"):
+        answer, reason = step("cold_migrate", [record("finished")], target_host=target)
+        assert answer == "refuse"
+        assert "coldmove.libvirt.confirm -e server=web1" in reason
+
+
+@pytest.mark.parametrize("status", recovery.IN_FLIGHT)
+def test_a_killed_run_is_continued(status: str) -> None:
+    for liveness in (dead, mine):
+        assert step("cold_migrate", [record(status)], liveness)[0] == "adopt"
+        assert step("cold_migrate", [record(status)], liveness, target_host="b")[0] == "adopt"
+
+
+def test_a_killed_run_that_has_copied_is_not_sent_elsewhere() -> None:
+    assert step("cold_migrate", [record("pre-migrating")], target_host="c")[0] == "adopt"
+    for status in ("migrating", "post-migrating"):
+        answer, reason = step("cold_migrate", [record(status)], target_host="c")
+        assert answer == "refuse"
+        assert "recover" in reason
+
+
+@pytest.mark.parametrize("status", ["confirming", "reverting"])
+def test_no_move_while_a_confirm_or_a_revert_is_not_done(status: str) -> None:
+    assert step("cold_migrate", [record(status)])[0] == "refuse"
+
+
+def test_the_youngest_record_counts_whatever_the_order() -> None:
+    old, new = record("confirmed"), {**record("finished"), "id": 12}
+    for records in ([old, new], [new, old]):
+        assert step("cold_migrate", records)[0] == "nothing"
+    assert verbs.latest_of([], SERVER) is None
+
+
+# --- confirm and revert
+
+
+@pytest.mark.parametrize(("verb", "under_way", "done"), [("confirm", "confirming", "confirmed"), ("revert", "reverting", "reverted")])
+def test_an_end_is_made_taken_up_again_or_done(verb: str, under_way: str, done: str) -> None:
+    for status in ("finished", under_way):
+        assert step(verb, [record(status)])[0] == "act"
+    assert step(verb, [record(done)], alive) == ("nothing", f"it is {done} already")
+    for status in set(STATUSES) - {"finished", under_way, done}:
+        assert step(verb, [record(status)])[0] == "refuse"
+    answer, reason = step(verb, [])
+    assert answer == "refuse"
+    assert "was never moved" in reason
+
+
+def test_no_such_verb() -> None:
+    with pytest.raises(ColdmoveError, match="no such verb: fly"):
+        verbs.next_step("fly", [], SERVER, dead)
+
+
+def test_a_locked_server_is_left_alone() -> None:
+    locked: t.Any = {"by": "ann", "reason": "audit"}
+    for verb in ("confirm", "revert"):
+        answer, reason = step(verb, [record("finished")], locked=locked)
+        assert answer == "refuse"
+        assert "ann" in reason
+
+
+@pytest.mark.parametrize("verb", ["cold_migrate", "confirm", "revert"])
+@pytest.mark.parametrize("status", UNDER_WAY)
+@pytest.mark.parametrize("liveness", [alive, unknown])
+def test_nothing_is_begun_while_another_run_may_be_at_work(verb: str, status: str, liveness: t.Any) -> None:
+    answer, reason = step(verb, [record(status)], liveness)
+    assert answer == "refuse"
+    assert "Nothing was changed" in reason
+    assert "\n" not in reason
+
+
+any_status = st.sampled_from(STATUSES)
+any_liveness = st.sampled_from([alive, unknown, dead, mine])
+any_records = st.lists(
+    st.builds(
+        lambda number, server, status, pending: a_migration(number, status, server_uuid=uuid_of(server), pending_hosts=pending),
+        st.integers(1, 9),
+        st.integers(1, 3),
+        any_status,
+        st.sampled_from([[], ["a"], ["b"], ["a", "b"]]),
+    ),
+    max_size=4,
+    unique_by=lambda entry: entry["id"],
+)
+
+
+@given(st.sampled_from(["cold_migrate", "confirm", "revert"]), any_records, any_liveness, st.sampled_from(["", "a", "b", "c"]))
+def test_every_answer_is_one_of_five_and_live_runs_are_left_alone(verb: str, records: t.Any, liveness: t.Any, target: str) -> None:
+    answer = verbs.next_step(verb, records, SERVER, liveness, target)
+    latest = verbs.latest_of(records, SERVER)
+    assert answer["migration"] == latest
+    assert answer["next"] in ("plan", "adopt", "act", "nothing", "refuse")
+    if latest and latest["status"] in UNDER_WAY and liveness in (alive, unknown):
+        assert answer["next"] == "refuse"
+    if answer["next"] == "plan":
+        assert latest is None or latest["status"] not in ACTIVE
+    if answer["next"] == "adopt":
+        assert latest is not None
+        assert latest["status"] in recovery.IN_FLIGHT
+
+
+# --- recover
+
+
+@given(any_records, any_liveness, st.sampled_from([nodes(), nodes([a_domain(1)]), nodes((), [a_domain(1), a_domain(2)]), {"a": a_silent_node("a")}]))
+def test_recover_never_acts_for_a_live_run_and_only_on_what_is_open_or_unclean(records: t.Any, liveness: t.Any, known: t.Any) -> None:
+    """What an ended or finished migration needs is another matter: its run has had its last word, and a take-over is compare-and-set."""
+    for entry in verbs.recoverable(records, known, liveness):
+        migration: t.Any = entry["migration"]
+        assert entry["next"] in ("act", "refuse")
+        if migration["status"] in UNDER_WAY:
+            assert (entry["next"] == "act") == (liveness in (dead, mine))
+        elif migration["status"] != "finished":
+            assert migration["pending_hosts"]
+        assert bool(entry["reason"]) == (entry["next"] == "refuse")
+    seen = [entry["migration"]["id"] for entry in verbs.recoverable(records, known, liveness)]
+    assert seen == [entry["id"] for entry in records if entry["id"] in seen]
+    assert {entry["id"] for entry in records if entry["status"] in UNDER_WAY} <= set(seen)
+
+
+def ids(found: t.Any) -> list[int]:
+    return [entry["migration"]["id"] for entry in found]
+
+
+def test_a_finished_move_is_recovered_only_if_its_owner_undefined_the_server() -> None:
+    finished = [record("finished")]
+    assert ids(verbs.recoverable(finished, nodes(), dead)) == [1]
+    assert verbs.recoverable(finished, nodes((), [a_domain(1)]), dead) == []
+    assert verbs.recoverable(finished, nodes(c=a_node("c", [a_domain(1)])), dead) == []  # moved on by hand
+    for silent in ({"a": a_silent_node("a"), "b": a_node("b")}, {"a": a_node("a"), "b": a_silent_node("b")}, {"a": a_node("a")}):
+        assert verbs.recoverable(finished, t.cast("t.Any", silent), dead) == []
+
+
+def test_recover_may_be_narrowed_by_name_uuid_and_node() -> None:
+    records = [a_migration(1, "migrating"), a_migration(2, "migrating", dest="c"), a_migration(3, "error", source="d", dest="e", pending_hosts=["f"])]
+
+    def found(*wanted: str, host: str = "") -> list[int]:
+        return ids(verbs.recoverable(records, nodes(), dead, wanted, host))
+
+    assert found() == [1, 2, 3]
+    assert found("web2") == found(uuid_of(2)) == [2]
+    assert found("web1", uuid_of(3)) == [1, 3]
+    assert (found(host="a"), found(host="c"), found(host="f"), found("web1", host="c")) == ([1, 2], [2], [3], [])
+    assert found("web9") == []
+
+
+# --- the sweep of confirm
+
+
+def sweep(known: t.Any, older_than: float = 3600, **more: t.Any) -> tuple[list[str], list[str]]:
+    found = verbs.confirmable([record("finished", updated_at="2026-01-01T00:00:00Z", **more)], known, older_than, NOW)
+    return found["ready"], found["left"]
+
+
+WELL = nodes((), [a_domain(1)])
+
+
+def test_a_sweep_confirms_what_is_finished_old_enough_and_well() -> None:
+    assert sweep(WELL) == ([SERVER], [])
+    assert sweep(WELL, older_than=86400) == ([SERVER], [])
+    assert sweep(WELL, older_than=86401) == ([], [])
+    assert sweep(nodes((), [a_domain(1, state="shutoff")]), old_power_state="shutoff") == ([SERVER], [])
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        (nodes(), "it is not defined on b"),
+        (nodes((), [a_domain(1, state="shutoff")]), "it is shutoff on b, and was running"),
+        (nodes((), [a_domain(1, state="paused")]), "it is paused on b"),
+        ({"a": a_silent_node("a"), "b": a_node("b", [a_domain(1)])}, "a does not answer"),
+        ({"a": a_node("a"), "b": a_silent_node("b")}, "b does not answer"),
+        ({"b": a_node("b", [a_domain(1)])}, "a does not answer"),
+    ],
+)
+def test_what_is_not_well_is_left_alone_and_named(known: t.Any, words: str) -> None:
+    ready, (left,) = sweep(known)
+    assert ready == []
+    assert words in left
+    assert "web1 (migration 1) is left alone" in left
+
+
+def test_a_hostile_name_does_not_break_the_sentence() -> None:
+    assert "\n" not in sweep(nodes(), server_name="a\nb")[1][0]
+
+
+@given(
+    any_records,
+    st.sampled_from([0.0, 3600.0, 86400.0, 1e9]),
+    st.sampled_from([None, "", "soon", "2026-01-01T00:00:00Z", "2026-01-01T23:59:59", "2027-01-01T00:00:00Z"]),
+)
+def test_only_finished_well_and_old_enough_is_ever_confirmed(records: t.Any, older_than: float, updated_at: str | None) -> None:
+    known = nodes([a_domain(2)], [a_domain(1), a_domain(3, state="shutoff")])
+    ages = {"2026-01-01T00:00:00Z": 86400.0, "2026-01-01T23:59:59": 1.0}
+    dated = [{**entry, "updated_at": updated_at} for entry in records]
+    found = verbs.confirmable(t.cast("t.Any", dated), known, older_than, NOW)
+    old_enough = ages.get(updated_at or "", -1.0) >= older_than
+    for uuid in found["ready"]:
+        assert old_enough
+        assert uuid == SERVER
+        assert any(entry["server_uuid"] == uuid and entry["status"] == "finished" for entry in dated)
+    finished = [entry for entry in dated if entry["status"] == "finished"]
+    assert len(found["ready"]) + len(found["left"]) == (len(finished) if old_enough else 0)
+
+
+# --- nodes that the inventory has lost
+
+
+def test_a_lost_node_of_an_open_migration_is_a_warning() -> None:
+    known = nodes()
+    assert verbs.lost_nodes([record("finished"), record("confirmed", dest="x")], known) == []
+    (warning,) = verbs.lost_nodes([record("finished", source="x", dest="y", server_name="web\n1")], known)
+    assert "x and y" in warning
+    assert "\n" not in warning
+    assert len(verbs.lost_nodes([record("error", dest="x", pending_hosts=["x"])], known)) == 1
+    assert verbs.lost_nodes([record("accepted", dest=None)], known) == []
