@@ -47,6 +47,7 @@ class ActionModule(ActionBase):
         self._vars = task_vars or {}
         self._node = self._task.delegate_to or self._vars.get("inventory_hostname", "?")
         self._reported = 0.0
+        self._progress: Result = {}
         args = dict(self._task.args)
         begun, began_at = time.monotonic(), datetime.datetime.now(datetime.UTC)
         if self._task.action.endswith("migration_record") and args.get("action") in ("open", "adopt"):
@@ -54,7 +55,8 @@ class ActionModule(ActionBase):
         # What is asked before anything is under way is answered at once, also by silence.
         result = self._step(args, PATIENCE_SECONDS if "migration_uuid" in args or "uuid" in args else 0.0)
         while _running(result):
-            self._report(result["job"]["progress"])
+            self._progress = result["job"].get("progress") or {}
+            self._report()
             result = self._step({**args, "attach": True}, max(PATIENCE_SECONDS, float(args.get("stall_timeout") or 0)))
         if args.get("state") == "reachable" and not result.get("failed"):
             self._pack_ahead()
@@ -74,6 +76,8 @@ class ActionModule(ActionBase):
                 if time.monotonic() >= deadline:
                     return {"failed": True, "node_silent": True, "msg": f"node {self._node} does not answer: {exc}"}
                 display.display(f"{self._server()}: {self._node} does not answer, trying again for {deadline - time.monotonic():.0f} s")
+                if args.get("attach"):
+                    self._report(silent=True)  # the job goes on without us, and this run is alive: nobody shall take it over
                 time.sleep(RETRY_SECONDS)
 
     def _pack_ahead(self) -> None:
@@ -81,29 +85,32 @@ class ActionModule(ActionBase):
         for name in WHILE_OFF:
             self._configure_module(module_name=f"coldmove.libvirt.{name}", module_args={}, task_vars=self._vars)
 
-    def _report(self, progress: Result) -> None:
-        if not progress or time.monotonic() - self._reported < REPORT_SECONDS:
+    def _report(self, silent: bool = False) -> None:
+        """Show the job's progress, unless the node is ``silent`` about it, and renew the heartbeat; every few seconds."""
+        if time.monotonic() - self._reported < REPORT_SECONDS:
             return
         self._reported = time.monotonic()
-        display.display(
-            f"{self._server()}: {progress['step']} on {self._node} {progress['percent']:.0f}% "
-            f"of {human_bytes(progress['bytes_total'])}, {human_bytes(progress['rate'])}/s, "
-            f"{human_seconds(progress['eta_seconds'])} left"
-        )
-        self._heartbeat(progress)
+        progress = self._progress
+        if progress and not silent:
+            display.display(
+                f"{self._server()}: {progress['step']} on {self._node} {progress['percent']:.0f}% "
+                f"of {human_bytes(progress['bytes_total'])}, {human_bytes(progress['rate'])}/s, "
+                f"{human_seconds(progress['eta_seconds'])} left"
+            )
+        self._heartbeat()
 
-    def _heartbeat(self, progress: Result) -> None:
+    def _heartbeat(self) -> None:
         """Renew the record's heartbeat on the records host. The work does not depend on it: a failure is shown and no more."""
         records_host = self._vars.get("coldmove_records_host")
         if not records_host:
             return
-        args = {"action": "heartbeat", "uuid": self._task.args["migration_uuid"], "epoch": self._task.args["migration_epoch"], "progress": progress}
+        args = {"action": "heartbeat", "uuid": self._task.args["migration_uuid"], "epoch": self._task.args["migration_epoch"], "progress": self._progress}
         if self._vars.get("coldmove_record_store_url"):
             args["url"] = self._vars["coldmove_record_store_url"]
         try:
             result = self._on(records_host, RECORD_MODULE, args)
             problem = result.get("msg") if result.get("failed") else None
-        except AnsibleConnectionFailure as exc:
+        except Exception as exc:  # whatever it is, the job on the node goes on, and its end must not be missed
             problem = str(exc)
         if problem:
             display.warning(f"{self._server()}: the record's heartbeat could not be renewed: {problem}")

@@ -37,19 +37,19 @@ options:
         required: true
       source_path:
         description: The file's path on the source.
-        type: path
+        type: str
         required: true
       held_path:
         description: The path on the source under which the held copy stands aside.
-        type: path
+        type: str
         required: true
       dest_path:
         description: The file's final path on the dest.
-        type: path
+        type: str
         required: true
       temp_path:
         description: The path on the dest while the content is not yet proven.
-        type: path
+        type: str
         required: true
       size_bytes:
         description: Length of the file in bytes.
