@@ -227,7 +227,7 @@ def _digest_all(files: list[dict[str, t.Any]], answer: t.Any, done: t.Any) -> No
 
     def report(read: int, _total: int) -> None:
         if job and os.getppid() != job.pid:
-            os._exit(1)  # a job that is gone needs no digest; and this process holds its lock, as if the job were alive
+            raise SystemExit(1)  # a job that is gone needs no digest; and this process holds its lock, as if the job were alive
         done.value = base + read
 
     try:
