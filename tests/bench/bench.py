@@ -81,7 +81,7 @@ class Bench:
             self.stage.make(image)
         with root_keys(self.stage):
             self.small()
-            for _ in range(self.wanted.runs or 5):
+            for _run in range(self.wanted.runs or 5):
                 for link in self.wanted.link:
                     if self.too_late(link):
                         return

@@ -135,7 +135,7 @@ def demo(lab: Lab) -> None:
 def main() -> int:
     """Run the demo in a lab of its own, and leave nothing behind."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        signal.signal(number, signal.default_int_handler)
     build()
     say("A lab of three nodes and a records host")
     lab = Lab(f"demo-{os.getpid()}", nodes=3)

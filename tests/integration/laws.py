@@ -91,7 +91,7 @@ class Watch(threading.Thread):
     def off_seconds(self, guest: GuestState, since: float) -> float:
         """How long a guest was off, all in all, since then."""
         history = [*self.history.get(guest.uuid, []), (time.monotonic(), [])]
-        return sum(max(0.0, after - max(seen, since)) for (seen, nodes), (after, _) in zip(history, history[1:], strict=False) if not nodes)
+        return sum(max(0.0, after - max(seen, since)) for (seen, nodes), (after, _later) in zip(history, history[1:], strict=False) if not nodes)
 
 
 def running(lab: Lab) -> dict[str, list[str]]:

@@ -175,4 +175,8 @@ def _detach(log: Path, keep: int) -> None:
     os.chdir("/")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Cancelled: what the work has opened is closed on the way out.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
+    signal.signal(signal.SIGTERM, _cancelled)
+
+
+def _cancelled(_number: int, _frame: t.Any) -> t.NoReturn:
+    raise SystemExit(1)

@@ -38,7 +38,7 @@ def _run(folder: Path, act: t.Callable[[], t.Any], point: int) -> bool:
             status = 0
         finally:
             os._exit(status)
-    _, status = os.waitpid(child, 0)
+    _pid, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
         return False

@@ -34,7 +34,7 @@ def take(pair: tuple[Path, Path]) -> None:
 
 
 def test_a_name_is_taken_and_done_stays_done(pair: tuple[Path, Path]) -> None:
-    for _ in range(2):
+    for _time in range(2):
         take(pair)
         assert pair[1].read_text(encoding="utf-8") == "mine"
         assert not pair[0].exists()

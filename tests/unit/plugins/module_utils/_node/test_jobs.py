@@ -118,7 +118,7 @@ def test_two_starts_run_once(job: Job, root: Path) -> None:
         time.sleep(0.3)
         return {}
 
-    for _ in range(3):
+    for _time in range(3):
         job.ensure_started(work)
     assert job.wait(PATIENCE)["state"] == "done"
     job.ensure_started(work)  # done is done
@@ -195,10 +195,10 @@ def test_a_look_never_disturbs_the_start_of_a_job(job: Job, journal: Journal) ->
     """Who looks takes the lock for an instant; the job that starts meanwhile waits for it and is not lost."""
     job.ensure_started(quick)
     job.wait(PATIENCE)
-    for _ in range(5):
+    for _time in range(5):
         job.cancel()
         job.ensure_started(quick)
-        for _ in range(20):
+        for _time in range(20):
             assert Job(journal, "send").status()["state"] in ("running", "done")
         assert job.wait(PATIENCE)["state"] == "done"
 
@@ -297,7 +297,7 @@ def test_a_job_outlives_who_started_it_and_keeps_neither_its_pipes_nor_its_lock(
     """An ssh session ends when the module ends: nobody may hold its standard output open. And the next step gets in."""
     code = STARTER.format(path=[path for path in sys.path if path], state=str(journal.directory.parents[1]), uuid=journal.uuid)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True) as starter:
-        said, _ = starter.communicate(timeout=PATIENCE)  # waits for the end of the pipe, not only for that of the process
+        said, _errors = starter.communicate(timeout=PATIENCE)  # waits for the end of the pipe, not only for that of the process
         with pytest.raises(ProcessLookupError):
             os.killpg(starter.pid, signal.SIGKILL)  # the session is empty: its hang-up reaches no job
     assert said == "started\n"
