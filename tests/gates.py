@@ -331,6 +331,8 @@ def integration(run: Run) -> None:
 
 def molecule(run: Run) -> None:
     """The molecule scenarios: the playbooks by name, on the lab."""
+    # What molecule remembers of an interrupted run would make it skip bringing the lab up.
+    shutil.rmtree(BUILD / "molecule", ignore_errors=True)
     run("molecule", "test", "--all", env={"HOME": run.home, **molecule_environment()})
 
 
