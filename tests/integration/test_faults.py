@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from integration import laws
@@ -32,31 +32,41 @@ COPY = "Cutover | Copy"
 
 
 @contextlib.contextmanager
-def guest_of(world: World, name: str, content_mib: int = 0, size_mib: int = 64) -> Iterator[GuestState]:
-    """A running guest on node1 that is taken away at the end."""
-    guest = world.guest(name, DiskSpec(size_mib * MIB, content_mib=content_mib))
+def guest_of(world: World, name: str, content_mib: int = 60, node: str = "node1") -> Iterator[GuestState]:
+    """A running guest that is taken away at the end; with so much content its copy can be made to take some seconds."""
+    guest = world.guest(name, DiskSpec(max(64, content_mib + 36) * MIB, content_mib=content_mib), node=node)
     try:
         yield guest
     finally:
         world.remove(guest)
 
 
-def copying(world: World, guest: GuestState, limit: str, **variables: Any) -> Run:
-    """A cold_migrate to node2 that is in the middle of its copy, which takes some seconds."""
-    run = world.run("cold_migrate", server=guest.name, target_host="node2", bandwidth_limit=limit, **variables)
+def copying(world: World, *wanted: tuple[GuestState, str], limit: str = "3M", stall: str = "60") -> list[Run]:
+    """A cold_migrate for each guest to its dest, all in the middle of their copies, which take twenty seconds unless told."""
+    runs = [world.run("cold_migrate", server=guest.name, target_host=dest, bandwidth_limit=limit, stall_timeout=stall) for guest, dest in wanted]
     try:
-        run.wait_for("start", COPY)
-        wait_for(f"the copy of {guest.name}", lambda: copied(world, guest) > 8 * MIB or run.process.poll() is not None, 60)
+        for run, (guest, _) in zip(runs, wanted, strict=True):
+            run.wait_for("start", COPY)
+            further(world, guest, run)
     except BaseException:
-        run.kill()
+        for run in runs:
+            run.kill()
         raise
+    return runs
+
+
+def further(world: World, guest: GuestState, run: Run) -> None:
+    """Wait until the copy has got further than it is now."""
+    goal = copied(world, guest) + 6 * MIB
+    wait_for(f"the copy of {guest.name}", lambda: copied(world, guest) > goal or run.process.poll() is not None, 120)
     assert run.process.poll() is None, run.output()
-    return run
 
 
 def copied(world: World, guest: GuestState) -> int:
-    """Bytes of the temporary file on node2."""
-    return sum(path.stat().st_blocks * 512 for path in world.lab.images("node2").glob(f"{guest.name}-vda.qcow2.coldmove-*"))
+    """Bytes of the temporary file, on whatever node it is."""
+    nodes = ("node1", "node2", "node3")
+    paths = [path for node in nodes for path in world.lab.images(node).glob(f"{guest.name}-vda.qcow2.coldmove-*") if "-held-" not in path.name]
+    return sum(path.stat().st_blocks * 512 for path in paths)
 
 
 def end(world: World, guest: GuestState) -> None:
@@ -70,7 +80,7 @@ def end(world: World, guest: GuestState) -> None:
 
 def test_channel_refused(world: World) -> None:
     """Case 63: the source lets no peer in: refused before the stop."""
-    with guest_of(world, "refused") as guest:
+    with guest_of(world, "refused", 0) as guest:
         begun, keys = time.monotonic(), world.lab.exec("node1", "cat", "/etc/coldmove/authorized_keys").stdout
         world.lab.exec("node1", "truncate", "-s", "0", "/etc/coldmove/authorized_keys")
         try:
@@ -87,7 +97,7 @@ def test_no_space(world: World) -> None:
     """Case 68, first half: the pre-check counts the space: refused before the stop, and no record is left open."""
     world.lab.limit("node3", 48 * MIB)
     try:
-        with guest_of(world, "big", content_mib=40) as guest:
+        with guest_of(world, "big", 40) as guest:
             begun = time.monotonic()
             world.play("cold_migrate", server=guest.name, target_host="node3", disk_allocation_ratio="100").refused("free")
             assert world.watch.stops_since(guest, begun) == 0
@@ -103,7 +113,7 @@ def test_disk_fills(world: World) -> None:
     """Case 68, second half: the dest's disk fills during the copy: the server runs on the source again by itself."""
     world.lab.limit("node3", 160 * MIB)
     try:
-        with guest_of(world, "filled", content_mib=50) as guest:
+        with guest_of(world, "filled", 50) as guest:
             run = world.run("cold_migrate", server=guest.name, target_host="node3", bandwidth_limit="6M", stall_timeout="10")
             run.wait_for("start", COPY)
             world.lab.fill("node3", 12 * MIB)
@@ -132,7 +142,7 @@ def broken_emulator(world: World, node: str) -> Iterator[None]:
 
 def test_dest_cannot_start(world: World) -> None:
     """Case 67: the server runs again on the source by itself, record error, dest clean."""
-    with guest_of(world, "unstarted", content_mib=1) as guest, broken_emulator(world, "node2"):
+    with guest_of(world, "unstarted", 1) as guest, broken_emulator(world, "node2"):
         world.play("cold_migrate", server=guest.name, target_host="node2").refused("no guest starts today", "back on node1")
         laws.check_back(world.lab, guest, "node1", [guest.name])
         laws.check_quiet(world.lab, "node1", "node2")
@@ -140,7 +150,7 @@ def test_dest_cannot_start(world: World) -> None:
 
 def test_flipped_byte(world: World) -> None:
     """A byte that changes on the dest before the verification is found: the copy is not used, the server is back."""
-    with guest_of(world, "flipped", content_mib=30) as guest:
+    with guest_of(world, "flipped", 30) as guest:
         run = world.run("cold_migrate", server=guest.name, target_host="node2", bandwidth_limit="10M")
         # The job of the copy ends before the next step begins; in between the file is ours.
         run.wait_for("start", COPY)
@@ -158,80 +168,62 @@ def test_flipped_byte(world: World) -> None:
         laws.check_quiet(world.lab, "node1", "node2")
 
 
-def test_dest_loses_power(world: World) -> None:
-    """The dest goes dark during the copy: the server is back on the source by itself; `recover` cleans the dest when it returns."""
-    with guest_of(world, "dark", content_mib=60, size_mib=96) as guest:
-        run = copying(world, guest, "5M", stall_timeout="5")
-        world.lab.kill("node2")
-        try:
-            run.finish().refused("dark", "back on node1", "recover")
-            assert world.lab.running_on(guest) == ["node1"]
-            row = laws.record(world.lab, guest)
-            assert (row["status"], row["pending_hosts"]) == ("error", ["node2"])
-        finally:
-            world.lab.start("node2")
-        assert laws.names_on(world.lab, "node2", row["uuid"])
-        world.play("recover", server=guest.name).check()
-        laws.check_back(world.lab, guest, "node1", [guest.name])
-        assert laws.record(world.lab, guest)["pending_hosts"] == []
-        laws.check_quiet(world.lab, "node1", "node2")
+def test_nodes_lose_power(world: World) -> None:
+    """Case D, and its mirror image, at once: `lost` loses its source, `dark` its dest, both during the copy.
 
-
-def test_source_loses_power(world: World) -> None:
-    """Case D: the source goes dark during the copy; nothing starts it at boot; after its return `recover` brings the server back there."""
-    with guest_of(world, "lost", content_mib=60, size_mib=96) as guest:
-        world.lab.virsh("node1", "autostart", guest.uuid)
-        run = copying(world, guest, "5M", stall_timeout="5")
+    `dark` is back on its source by itself; `lost` is started by nobody, not even by the autostart of its node, until `recover`.
+    """
+    with guest_of(world, "lost") as lost, guest_of(world, "dark", node="node2") as dark:
+        world.lab.virsh("node1", "autostart", lost.uuid)
+        away, back = copying(world, (lost, "node2"), (dark, "node3"), limit="1M", stall="15")
         world.lab.kill("node1")
+        world.lab.kill("node3")
         try:
-            run.finish().refused("lost", "recover")
-            assert laws.record(world.lab, guest)["status"] == "migrating"
-            world.play("recover", server=guest.name).refused("node1 does not answer")
+            away.finish().refused("lost", "Everything is kept", "recover")
+            back.finish().refused("dark", "back on node2", "node3 is silent", "recover")
+            assert laws.record(world.lab, lost)["status"] == "migrating"
+            assert world.lab.running_on(dark) == ["node2"]
+            row = laws.record(world.lab, dark)
+            assert (row["status"], row["pending_hosts"]) == ("error", ["node3"])
         finally:
             world.lab.start("node1")
-        assert world.lab.running_on(guest) == []
-        laws.check_good_copy(world.lab, guest, [guest.name])
-        world.play("recover", server=guest.name).check()
-        laws.check_back(world.lab, guest, "node1", [guest.name])
-        assert guest.uuid in world.lab.virsh("node1", "list", "--autostart", "--uuid")
-        # After its boot the node is as ready as before: nobody has to prepare it again.
-        world.play("cold_migrate", server=guest.name, target_host="node2").check()
-        laws.check_moved(world.lab, guest, [guest.name])
-        end(world, guest)
+            world.lab.start("node3")
+        assert world.lab.running_on(lost) == []
+        assert laws.names_on(world.lab, "node3", row["uuid"])
+        laws.check_good_copy(world.lab, lost, ["lost"])
+        world.play("recover", server="lost,dark").check()
+        laws.check_back(world.lab, lost, "node1", ["lost"])
+        laws.check_back(world.lab, dark, "node2", ["dark"])
+        assert lost.uuid in world.lab.virsh("node1", "list", "--autostart", "--uuid")
+        assert laws.record(world.lab, dark)["pending_hosts"] == []
+        laws.check_quiet(world.lab, "node1", "node2", "node3")
+        # After its boot a node is as ready as before: nobody has to prepare it again.
+        world.play("cold_migrate", server="lost", target_host="node3").check()
+        laws.check_moved(world.lab, lost, ["lost"])
+        end(world, lost)
 
 
 # --- goes on
 
 
-def test_network_cut(world: World) -> None:
-    """Case E: 30 s of silence of the source, then of the dest, during one copy: it goes on, nothing is lost."""
-    with guest_of(world, "cut", content_mib=60, size_mib=96) as guest:
-        run = copying(world, guest, "3M")
-        for node, until in (("node1", 30 * MIB), ("node2", 0)):
+def test_outages(world: World) -> None:
+    """Case E: 30 s of silence of the source, then of the dest, and a reboot of the records host, all in one copy: it goes on, nothing is lost."""
+    with guest_of(world, "cut") as guest:
+        (run,) = copying(world, (guest, "node2"))
+        for node in ("node1", "node2"):
             world.lab.cut(node)
             try:
                 time.sleep(30)  # the fault itself
             finally:
                 world.lab.mend(node)
-            if until:
-                wait_for("the copy to go on", lambda until=until: copied(world, guest) > until or run.process.poll() is not None, 120)  # type: ignore[misc]
-                assert run.process.poll() is None, run.output()
-        run.finish().check()
-        laws.check_moved(world.lab, guest, [guest.name])
-        end(world, guest)
-        laws.check_quiet(world.lab, "node1", "node2")
-
-
-def test_records_host_away(world: World) -> None:
-    """The records host reboots during the copy: the move waits for it and finishes."""
-    with guest_of(world, "unrecorded", content_mib=40) as guest:
-        run = copying(world, guest, "6M")
+            further(world, guest, run)
         world.lab.kill("records1")
         run.wait_for("end", COPY)
         world.lab.start("records1", wait="ssh")
         run.finish().check()
-        laws.check_moved(world.lab, guest, [guest.name])
+        laws.check_moved(world.lab, guest, ["cut"])
         end(world, guest)
+        laws.check_quiet(world.lab, "node1", "node2")
 
 
 # --- two at once
@@ -239,8 +231,8 @@ def test_records_host_away(world: World) -> None:
 
 def test_second_controller(world: World) -> None:
     """Case 70: a second controller is refused, with who and since when; the first is unharmed."""
-    with guest_of(world, "wanted", content_mib=60, size_mib=96) as guest:
-        run = copying(world, guest, "2M")
+    with guest_of(world, "wanted") as guest:
+        (run,) = copying(world, (guest, "node2"), limit="1M")
         rivals = {verb: world.run(verb, server=guest.name) for verb in ("cold_migrate", "confirm", "recover")}
         said = {verb: rival.finish() for verb, rival in rivals.items()}
         assert run.process.poll() is None, "the first run was over too early"
