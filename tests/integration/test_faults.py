@@ -45,7 +45,7 @@ def copying(world: World, *wanted: tuple[GuestState, str], limit: str = "3M", st
     """A cold_migrate for each guest to its dest, all in the middle of their copies, which take twenty seconds unless told."""
     runs = [world.run("cold_migrate", server=guest.name, target_host=dest, bandwidth_limit=limit, stall_timeout=stall) for guest, dest in wanted]
     try:
-        for run, (guest, _) in zip(runs, wanted, strict=True):
+        for run, (guest, _dest) in zip(runs, wanted, strict=True):
             run.wait_for("start", COPY)
             further(world, guest, run)
     except BaseException:

@@ -71,9 +71,10 @@ class Step:
         def on(host: str, name: str, heartbeat: dict[str, t.Any]) -> dict[str, t.Any]:
             assert (host, name) == ("rec", "coldmove.libvirt.migration_record")
             self.beats.append(heartbeat)
-            if isinstance(self.heartbeat, Exception):
-                raise self.heartbeat
-            return self.heartbeat
+            answer = self.heartbeat
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
         packed: list[str] = []
         with (
