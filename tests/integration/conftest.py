@@ -45,8 +45,8 @@ class World:
     watch: Watch
 
     def run(self, playbook: str, *options: str, inventory: Path | None = None, **variables: Any) -> Run:
-        """Start a playbook."""
-        return Run(inventory or self.lab.inventory_path, playbook, *options, **variables)
+        """Start a playbook. There are many more guests than the machine has CPUs."""
+        return Run(inventory or self.lab.inventory_path, playbook, *options, **{"cpu_allocation_ratio": "100", **variables})
 
     def play(self, playbook: str, *options: str, inventory: Path | None = None, **variables: Any) -> Outcome:
         """Run a playbook to its end, whatever that is."""

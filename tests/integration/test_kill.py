@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 AT_ONCE = 3
-#: Many more guests than the machine has CPUs.
-ROOMY = "100"
 BIG = DiskSpec(96 * MIB, content_mib=60)
 Sight = Callable[["World", "GuestState"], bool]
 
@@ -173,7 +171,7 @@ def strike(world: World, playbook: str, point: Point, guest: GuestState, **varia
     """Run a playbook for one guest and kill its controller at the point; then look whether a good copy is there."""
     killed = Killed(point, guest, time.monotonic())
     try:
-        run = world.run(playbook, server=guest.name, cpu_allocation_ratio=ROOMY, **variables, **dict(point.variables))
+        run = world.run(playbook, server=guest.name, **variables, **dict(point.variables))
         try:
             kill_at(world, point, guest, run)
         finally:
@@ -197,7 +195,7 @@ def take_up(world: World, playbook: str, killed: list[Killed], **variables: Any)
     chosen = [one for one in killed if not one.problem]
     if not chosen:
         return
-    outcome = world.play(playbook, server=",".join(one.guest.name for one in chosen), cpu_allocation_ratio=ROOMY, **variables)
+    outcome = world.play(playbook, server=",".join(one.guest.name for one in chosen), **variables)
     for one in chosen:
         if outcome.code != 0:
             one.problem = f"{playbook} failed after a kill in status {one.status}:\n{outcome.output}"
@@ -276,7 +274,7 @@ def moved_guests(world: World, moves: dict[str, Killed], count: int) -> list[Gue
     found = [one.guest for one in moves.values() if one.point.outcome == "moved" and not one.problem][:count]
     new = [world.guest(f"moved-{number}") for number in range(count - len(found))]
     if new:
-        world.play("cold_migrate", server=",".join(guest.name for guest in new), target_host="node2", cpu_allocation_ratio=ROOMY).check()
+        world.play("cold_migrate", server=",".join(guest.name for guest in new), target_host="node2").check()
     return found + new
 
 
