@@ -25,7 +25,7 @@ def test_every_proof_exists() -> None:
     for _case, _what, proof in ROWS:
         content = ""
         for name in re.findall(r"`([\w/.:]+)`", proof):
-            path, _, function = name.rpartition("::")
+            path, _colons, function = name.rpartition("::")
             if name.endswith(".py") or path:
                 content = (ROOT / (path or name)).read_text(encoding="utf-8")
             if name.startswith("test_") or path:

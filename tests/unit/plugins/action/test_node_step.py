@@ -41,6 +41,13 @@ class Clock:
         self.now += seconds
 
 
+def told(answer: Answer) -> dict[str, t.Any]:
+    """What a module answers, or the exception that is met instead."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 class Step:
     """One task on node a; ``answers`` are what its module gives, one for each call, the last one for ever."""
 
@@ -63,18 +70,12 @@ class Step:
             assert module_name == module
             self.calls.append(module_args)
             self.clock.now += self.seconds_per_call
-            answer = left.pop(0) if len(left) > 1 else left[0]
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+            return told(left.pop(0) if len(left) > 1 else left[0])
 
         def on(host: str, name: str, heartbeat: dict[str, t.Any]) -> dict[str, t.Any]:
             assert (host, name) == ("rec", "coldmove.libvirt.migration_record")
             self.beats.append(heartbeat)
-            answer = self.heartbeat
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+            return told(self.heartbeat)
 
         packed: list[str] = []
         with (
