@@ -28,11 +28,11 @@ options:
     type: dict
     required: true
   dest:
-    description: The node that it goes to.
+    description: The node that it goes to. Empty if there is none; then only the server and its source are looked at.
     type: dict
     required: true
   dest_answers:
-    description: C(dest) as M(coldmove.libvirt.virt_dest_info) returns it.
+    description: C(dest) as M(coldmove.libvirt.virt_dest_info) returns it. Empty if there is no dest.
     type: dict
     required: true
   files:
@@ -96,6 +96,8 @@ def move_blockers(
     answers: t.Any = a_dict(dest_answers, "dest_answers")
     planned: t.Any = dicts(files, "files")
     found: t.Any = dicts(migrations, "migrations")
+    if not ends[1]:
+        return prechecks.source_blockers(facts, ends[0], planned, found)
     return prechecks.move_blockers(facts, ends[0], ends[1], answers, planned, migrations=found, options=options)
 
 

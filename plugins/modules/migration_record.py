@@ -183,6 +183,10 @@ options:
         type: list
         elements: str
         required: true
+  blockers:
+    description: What speaks against the move besides; told with the reasons of the hosts if none of O(candidates) is chosen. For O(action=open).
+    type: list
+    elements: str
   reason:
     description: Why the server is moved, for O(action=open).
     type: str
@@ -336,6 +340,7 @@ OPEN = {
     "migration_type": {"type": "str", "choices": list(transitions.MIGRATION_TYPES)},
     "candidates": {"type": "list", "elements": "dict", "options": CANDIDATE},
     "rejected": {"type": "list", "elements": "dict", "options": REJECTED},
+    "blockers": {"type": "list", "elements": "str"},
     **{"as_of": INT, "need": NEED, "source_need": NEED, "old_flavor": DICT, "new_flavor": DICT, "owner": DICT},
     "autostart": {"type": "bool", "default": False},
     "domain_xml": {"type": "str", "no_log": True},

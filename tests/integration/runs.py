@@ -78,6 +78,16 @@ class Outcome:
         recap = self.output.rpartition("PLAY RECAP")[2]
         return sum(int(word.removeprefix("changed=")) for word in recap.split() if word.startswith("changed="))
 
+    def well(self, server: str) -> bool:
+        """Whether PLAY RECAP has the server without a failure; all of the output counts if it does not have it at all."""
+        line = next((line for line in self.output.rpartition("PLAY RECAP")[2].splitlines() if line.split(" ")[0] == server), "")
+        return " failed=0 " in line and " unreachable=0 " in line
+
+    def words_of(self, server: str) -> str:
+        """What went wrong with one of many servers: its failures and its line of the recap; everything if there is no such line."""
+        lines = [line for line in self.output.splitlines() if line.startswith((f"fatal: [{server}", f"failed: [{server}", f"{server} "))]
+        return "\n".join(lines) or self.output
+
     def refused(self, *words: str) -> Outcome:
         """The run must have failed and said all these words."""
         assert self.code != 0, self.output

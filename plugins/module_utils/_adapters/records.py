@@ -77,8 +77,11 @@ class Records:
 
     # -- verbs ---------------------------------------------------------------------------------------------------------
 
-    def open(self, **given: t.Any) -> Change:
-        """A new record with its claims, on the first candidate that has room; with no room anywhere it ends as error at once."""
+    def open(self, blockers: t.Sequence[str] | None = None, **given: t.Any) -> Change:
+        """A new record with its claims, on the first candidate that has room; with no room anywhere it ends as error at once.
+
+        ``blockers``: what speaks against the move besides, to be told with the reasons of the hosts.
+        """
         with self.database.write(create=True) as connection:
             now = self.database.now(connection)
             row = _new_row(given, now)
@@ -89,7 +92,7 @@ class Records:
             row["dest_host"], without_room = claims.choose({**row, "id": 0}, row["candidates"], held)
             row["rejected"] = [*row["rejected"], *without_room]
             if row["dest_host"] is None:
-                row.update(status="error", error=_no_valid_host(row))
+                row.update(status="error", error=_no_valid_host(row, blockers or ()))
             connection.execute(sa.insert(MIGRATIONS).values(_encode(row)))
             event = self._event(connection, row, "open", row["status"], now, {"dest_host": row["dest_host"], "owner": row["owner"]})
             if row["status"] in transitions.TERMINAL:
@@ -393,9 +396,10 @@ def _normal_uuid(value: str) -> str:
         raise ColdmoveError(f"{value!r} is not a UUID") from exc
 
 
-def _no_valid_host(row: Row) -> str:
+def _no_valid_host(row: Row, blockers: t.Sequence[str]) -> str:
     reasons = "".join(f"\n  {each['host']}: {'; '.join(each['reasons'])}" for each in row["rejected"]) or "\n  no candidate was given"
-    return f"no valid host for server {row['server_name']} (it stays on {row['source_host']}, nothing was changed):{reasons}"
+    besides = "".join(f"\n  {blocker}" for blocker in blockers)
+    return f"no valid host for server {row['server_name']} (it stays on {row['source_host']}, nothing was changed):{reasons}{besides}"
 
 
 def _show(row: Row, events: t.Sequence[Row], now: float, with_definition: bool, with_events: bool) -> Row:

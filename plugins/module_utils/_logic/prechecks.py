@@ -69,9 +69,17 @@ def move_blockers(
     options: Options | None = None,
 ) -> list[str]:
     """All reasons of both ends, each once; empty if the move may go on."""
-    move = Move(server, source, dest, answers, files, migrations, options or {})
+    return _reasons(Move(server, source, dest, answers, files, migrations, options or {}), CHECKS)
+
+
+def source_blockers(server: Server, source: Node, files: t.Sequence[MoveFile], migrations: t.Sequence[Migration] = ()) -> list[str]:
+    """The reasons of the server and its source alone, for a move that has found no dest: all are told at once all the same."""
+    return _reasons(Move(server, source, {}, {}, files, migrations, {}), SOURCE_CHECKS)
+
+
+def _reasons(move: Move, checks: t.Sequence[t.Callable[[Move], t.Iterator[str]]]) -> list[str]:
     reasons: dict[str, None] = {}
-    for check in CHECKS:
+    for check in checks:
         reasons.update(dict.fromkeys(check(move)))
     return list(reasons)
 
@@ -220,16 +228,21 @@ def channel_opens(move: Move) -> t.Iterator[str]:
         yield f"the data channel from {move.at_source} to {move.at_dest} does not open: {text.shown(error)}. Run {text.command('ssh_trust')}"
 
 
-#: The one list of pre-checks, in the order in which their reasons are listed.
-CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
+#: These need no dest to be asked.
+SOURCE_CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
     source_answers,
     source_prepared,
-    different_machines,
     not_locked,
     no_other_migration,
     state_movable,
     domain_movable,
     files_movable,
+)
+
+#: The one list of pre-checks, in the order in which their reasons are listed.
+CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
+    *SOURCE_CHECKS,
+    different_machines,
     dest_fits,
     no_leftovers,
     no_collision,

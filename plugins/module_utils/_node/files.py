@@ -59,6 +59,27 @@ def give(path: str, owner: t.Mapping[str, str]) -> None:
     os.chmod(path, int(owner["mode"], 8))
 
 
+def prove_names(path: str) -> None:
+    """Prove that a file beside ``path`` can be given a second name, which take_name() needs. Raises ColdmoveError, with nothing left behind."""
+    names = [f"{path}.probe", f"{path}.probe2"]
+    try:
+        _remove(names)  # of a step that was killed here; they begin with a name that is the migration's own
+        os.close(os.open(names[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        os.link(names[0], names[1], follow_symlinks=False)
+    except OSError as exc:
+        raise ColdmoveError(
+            f"the file system of {os.path.dirname(path)} does not take a second name for a file (a hard link), which a move needs there: {exc.strerror}"
+        ) from exc
+    finally:
+        _remove(names)
+
+
+def _remove(names: t.Iterable[str]) -> None:
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
 def make_durable(path: str) -> None:
     """Wait until every byte of ``path`` is on its storage."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

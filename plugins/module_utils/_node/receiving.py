@@ -130,6 +130,7 @@ def _create(journal: Journal, file: MoveFile, instances_path: str) -> bool:
         _create_empty(temporary, file["size_bytes"])
     else:
         exports.create_blank(temporary, file["format"], file["virtual_bytes"])
+    nodefiles.prove_names(temporary)
     nodefiles.remember(journal, temporary, file["dest_path"])
     return True
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
 
 Report = t.Callable[[dict[str, t.Any]], None]
@@ -48,8 +49,9 @@ class Order(t.NamedTuple):
 
 
 def probe(order: Order) -> None:
-    """Prove, while the guest still runs, that every export can be reached through the channel. Raises ColdmoveError."""
+    """Prove, while the guest still runs, that every file can be set aside, and every export be reached through the channel. Raises ColdmoveError."""
     for file in order.files:
+        nodefiles.prove_names(file["held_path"])
         size = exports.probe(order.sockets[file["id"]], file["id"])
         if size < file["size_bytes"]:
             raise ColdmoveError(f"the dest offers {size} bytes for {file['id']}, which needs {file['size_bytes']}")

@@ -90,6 +90,11 @@ def test_no_valid_host_fails_and_returns_the_record(run: Run) -> None:
     assert failed["failed"] and failed["msg"].startswith("no valid host") and failed["migration"]["status"] == "error"
 
 
+def test_what_speaks_against_the_move_besides_is_told_with_no_valid_host(run: Run) -> None:
+    failed = run(**{**OPEN, "candidates": [], "rejected": [{"host": "b", "reasons": ["is full"]}], "blockers": ["the server is locked"]})
+    assert failed["msg"].endswith("  b: is full\n  the server is locked")
+
+
 def test_a_second_migration_fails_and_names_the_first(run: Run) -> None:
     first = run(**OPEN)["migration"]
     failed = run(**{**OPEN, "owner": {"controller": "ops2"}})

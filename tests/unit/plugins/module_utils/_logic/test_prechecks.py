@@ -158,6 +158,13 @@ def test_hostile_text_from_nodes_is_shown_safely(text):
         assert "\n" not in reason
 
 
+def test_without_a_dest_the_reasons_of_server_and_source_are_told():
+    server = a_server(locked={"by": "ann", "reason": None}, blockers=["has a managed-save image"])
+    reasons = prechecks.source_blockers(server, a_node("a", [], {"prepared": False}), [], [a_migration(1, "finished")])
+    assert [word for word in ("locked", "managed-save", "not prepared", "migration 1") if not any(word in reason for reason in reasons)] == []
+    assert prechecks.source_blockers(a_server(), a_node("a"), plan_files(a_server(), IMAGES, IMAGES, MOVE)["files"]) == []
+
+
 def test_every_check_is_in_the_one_list():
     named = {check.__name__ for check in prechecks.CHECKS}
     generators = {name for name, value in vars(prechecks).items() if callable(value) and getattr(value, "__annotations__", {}).get("move") == "Move"}
