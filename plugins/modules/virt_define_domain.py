@@ -76,6 +76,12 @@ EXAMPLES = r"""
       default: guests
     autostart: true
 
+- name: Give a server that is off another flavor, and show what that changes
+  coldmove.libvirt.virt_define_domain:
+    xml: "{{ answer.server.xml }}"
+    flavor: "{{ flavors['m1.large'] | combine({'name': 'm1.large'}) }}"
+  diff: true
+
 - name: Undefine it, and keep its NVRAM and TPM state
   coldmove.libvirt.virt_define_domain:
     uuid: "{{ answer.server.uuid }}"

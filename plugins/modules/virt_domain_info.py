@@ -144,6 +144,21 @@ server:
     flavor:
       description: Flavor from the domain's metadata, or none.
       type: dict
+    origin:
+      description: UUID of the migration that defined the domain, from its metadata, or none.
+      type: str
+    topology:
+      description: C(sockets), C(dies), C(cores) and C(threads) as far as the definition gives them, or none.
+      type: dict
+    pins:
+      description: CPUs of the node that each pinned vCPU may use, such as V(0-3,8), by the vCPU's number.
+      type: dict
+    numa_cells:
+      description: Number of the guest's NUMA cells.
+      type: int
+    page_size_kib:
+      description: Size in KiB of the huge pages that back the guest's memory, or none.
+      type: int
     external_files:
       description: Files that are not the server's own but that it needs (kernel, firmware, read-only media). They must exist on dest.
       type: list

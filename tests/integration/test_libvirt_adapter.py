@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_edits, domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError, Superseded
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import definition, dest_facts, journal, node_facts, paths, power, server_facts
 
@@ -58,11 +58,23 @@ def definition_of(name: str, path: str, server_uuid: str = UUID, mac: str = "52:
         f"<interface type='network'><mac address='{mac}'/><source network='default'/></interface></devices></domain>"
     )
     root.find("name").text = name
-    return domain_xml.edit(domain_xml.to_string(root), disks={"vda": path})
+    return domain_edits.edit(domain_xml.to_string(root), disks={"vda": path})
 
 
 def wanted(xml: str, **more: t.Any) -> dict[str, t.Any]:
-    nothing = {"uuid": None, "name": None, "disks": {}, "networks": {}, "nvram": None, "flavor": None, "autostart": None}
+    nothing = {
+        "uuid": None,
+        "name": None,
+        "disks": {},
+        "networks": {},
+        "nvram": None,
+        "flavor": None,
+        "autostart": None,
+        "formats": {},
+        "without": [],
+        "placement": None,
+        "origin": None,
+    }
     return {**nothing, "xml": xml, "keep_nvram": True, "keep_tpm": True, **more}
 
 
@@ -129,6 +141,30 @@ def test_check_mode_says_the_same_and_does_nothing(host: Host, xml: str) -> None
     assert not definition.present(host, bigger)["changed"]
     assert definition.absent(host, wanted("", uuid=UUID), check_mode=True)["changed"]
     assert host.find(UUID) is not None
+
+
+def test_a_flavor_with_a_place_and_back(host: Host, xml: str) -> None:
+    small = {"name": "m1.small", "vcpus": 1, "memory_mb": 256, "root_gb": 1, "ephemeral_gb": 0, "swap_mb": 0, "extra_specs": {}}
+    specs = {"hw:numa_nodes": "2", "hw:cpu_policy": "dedicated", "hw:mem_page_size": "2MB", "hw:cpu_cores": "2"}
+    large = {**small, "name": "m1.large", "vcpus": 2, "memory_mb": 512, "extra_specs": specs}
+    cells = [{"vcpus": str(cell), "memory_mb": 256, "host_cell": cell} for cell in (0, 1)]
+    placement = {"vcpu_pins": {"0": "1", "1": "9"}, "emulator_pins": "1,9", "cells": cells, "page_size_kib": 2048}
+    first = definition.present(host, wanted(xml, flavor=small))
+    bigger = wanted(first["xml"], flavor=large, placement=placement, origin=UUID)
+    predicted = definition.present(host, bigger, check_mode=True)
+    done = definition.present(host, bigger)
+    assert (predicted["changed"], done["changed"], definition.present(host, bigger)["changed"]) == (True, True, False)
+    unlike = set(predicted["diff"]["after"].splitlines()) ^ set(done["diff"]["after"].splitlines())
+    assert all("<topology " in line for line in unlike)  # libvirt adds dies='1'
+    for line in ('<vcpupin vcpu="1" cpuset="9"/>', '<memnode cellid="1" mode="strict" nodeset="1"/>', '<page size="2048" unit="KiB"/>'):
+        assert line in done["diff"]["after"]
+        assert line not in done["diff"]["before"]
+    facts = server_facts.collect(host, "web")
+    assert (facts["flavor"], facts["origin"], facts["numa_cells"], facts["topology"]["cores"]) == (large, UUID, 2, 2)
+    back = definition.present(host, wanted(done["xml"], flavor=small))
+    assert back["changed"]
+    assert not definition.present(host, wanted(back["xml"], flavor=small))["changed"]
+    assert domain_xml.differences(first["xml"], back["xml"].replace(f"<origin>{UUID}</origin>", "")) == []
 
 
 def test_xml_without_a_uuid_is_about_the_domain_of_that_name(host: Host, xml: str) -> None:

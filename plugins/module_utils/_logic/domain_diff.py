@@ -188,6 +188,12 @@ def _child_differences(wanted: list[Element], existing: list[Element], kind: str
             free.remove(match)
     for element in unmatched:  # tell where, against the one that is left in the same place
         found += find_differences(element, free.pop(0), path) if free else [f"{path}/{name}"]
-    if free and kind not in _FILLED_ELEMENTS and f"*/{name}" not in _FILLED_ELEMENTS:
+    filled = kind in _FILLED_ELEMENTS or f"*/{name}" in _FILLED_ELEMENTS
+    if free and (not filled or any(_is_layout(element) for element in free)):
         found.append(f"{path}/{name}")
     return found
+
+
+def _is_layout(element: Element) -> bool:
+    """A CPU with sockets or NUMA cells: libvirt fills in a model, but never these."""
+    return element.tag == "cpu" and (element.find("topology") is not None or element.find("numa") is not None)

@@ -4,7 +4,7 @@
 #
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
-"""What a domain's XML says, and the few edits that a move makes to it. Everything it does not know, it keeps."""
+"""What a domain's XML says (domain_edits.py changes it), when two definitions are the same, and other XML that libvirt hands out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import shlex
 import traceback
 import typing as t
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import cpusets
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.domain_diff import UNITS, find_differences, prune_live_only
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
@@ -32,6 +33,8 @@ NS = "{" + NAMESPACE + "}"
 QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 ROLES = ("root", "ephemeral", "swap", "config_drive", "data")
 MIB = 1024 * 1024
+#: <hugepages/> without a size means the node's default, which is this nearly everywhere.
+DEFAULT_HUGE_PAGE_KIB = 2048
 
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 _COMMAND_LINE_FILE = re.compile(r"(?:^|,)(?:file|path|filename)=(/[^,]+)")
@@ -74,6 +77,7 @@ def describe(xml: str) -> Facts:
     facts.update(_capacity(root))
     facts.update(_machine(root))
     facts.update(_metadata(meta))
+    facts.update(_layout(root))
     facts.update({"disks": disks, "nics": read_nics(root), "hostdevs": read_hostdevs(root)})
     facts["external_files"] = _external_files(root, disks)
     facts["blockers"] = _blockers(root, facts)
@@ -101,14 +105,16 @@ def _text(root: Element, path: str) -> str | None:
     return (value.strip() or None) if value else None
 
 
-def _bytes(element: Element) -> int:
+def bytes_of(element: Element) -> int:
+    """The size that an element such as <memory> holds. Raises ColdmoveError for anything else."""
     try:
         return int((element.text or "").strip()) * UNITS[element.get("unit", "").strip().lower()]
     except (ValueError, KeyError) as exc:
         raise ColdmoveError(f"<{element.tag}> in the domain XML is not a size: {element.text!r} {element.get('unit')!r}. Nothing was changed.") from exc
 
 
-def _number(text: str | None) -> int | None:
+def number(text: str | None) -> int | None:
+    """A whole number, or None."""
     try:
         return int(text) if text is not None else None
     except ValueError:
@@ -119,13 +125,13 @@ def _capacity(root: Element) -> Facts:
     """Maximum values count: that is what the guest may use after its next start."""
     memory, current = root.find("memory"), root.find("currentMemory")
     vcpu = root.find("vcpu")
-    memory_mb = -(-_bytes(memory) // MIB) if memory is not None else 0
-    vcpus = (_number((vcpu.text or "").strip()) or 1) if vcpu is not None else 1
+    memory_mb = -(-bytes_of(memory) // MIB) if memory is not None else 0
+    vcpus = (number((vcpu.text or "").strip()) or 1) if vcpu is not None else 1
     return {
         "vcpus": vcpus,
-        "vcpus_current": (_number(vcpu.get("current")) or vcpus) if vcpu is not None else vcpus,
+        "vcpus_current": (number(vcpu.get("current")) or vcpus) if vcpu is not None else vcpus,
         "memory_mb": memory_mb,
-        "memory_current_mb": -(-_bytes(current) // MIB) if current is not None else memory_mb,
+        "memory_current_mb": -(-bytes_of(current) // MIB) if current is not None else memory_mb,
     }
 
 
@@ -141,6 +147,43 @@ def _machine(root: Element) -> Facts:
         "nvram": {"path": _nvram_path(nvram), "template": nvram.get("template")} if nvram is not None and _nvram_path(nvram) else None,
         "tpm": root.find("devices/tpm") is not None,
     }
+
+
+def _layout(root: Element) -> Facts:
+    """How the guest's CPUs and memory are cut and where on the node they are bound."""
+    topology = root.find("cpu/topology")
+    return {
+        "topology": {key: number(value) for key, value in topology.attrib.items()} if topology is not None else None,
+        "pins": _pins(root),
+        "numa_cells": len(root.findall("cpu/numa/cell")),
+        "page_size_kib": _page_size(root),
+    }
+
+
+def _pins(root: Element) -> dict[str, str]:
+    return {pin.get("vcpu", ""): pin.get("cpuset", "") for pin in root.iterfind("cputune/vcpupin")}
+
+
+def _page_size(root: Element) -> int | None:
+    """Size in KiB of the huge pages that back the guest's memory (the largest, should there be several); None without."""
+    pages = root.find("memoryBacking/hugepages")
+    if pages is None:
+        return None
+    sizes = [size * UNITS.get(page.get("unit", "").lower(), 1024) // 1024 for page in pages.iterfind("page") if (size := number(page.get("size")))]
+    return max(sizes, default=DEFAULT_HUGE_PAGE_KIB)
+
+
+def pinned_one_to_one(root: Element) -> bool:
+    """Whether every vCPU has exactly one CPU of the node, which no other vCPU of the domain has."""
+    pins = [_cpus(cpuset) for cpuset in _pins(root).values()]
+    return len(pins) == _capacity(root)["vcpus"] == len(frozenset().union(*pins)) and all(len(pin) == 1 for pin in pins)
+
+
+def _cpus(cpuset: str) -> frozenset[int]:
+    try:
+        return cpusets.parse(cpuset)
+    except ValueError:  # not from libvirt
+        return frozenset()
 
 
 def _nvram_path(nvram: Element) -> str | None:
@@ -168,21 +211,27 @@ def implied_nvram(command_line: str) -> str | None:
 
 def _metadata(meta: Element) -> Facts:
     if meta is None:
-        return {"locked": None, "project": None, "group": None, "flavor": None}
+        return {"locked": None, "project": None, "group": None, "flavor": None, "origin": None}
     locked = meta.find(f"{NS}locked")
     return {
         "locked": {"by": locked.get("by", ""), "reason": locked.get("reason", "")} if locked is not None else None,
         "project": _text(meta, f"{NS}project"),
         "group": _text(meta, f"{NS}group"),
         "flavor": _flavor(meta.find(f"{NS}flavor")),
+        "origin": _text(meta, f"{NS}origin"),
     }
+
+
+def flavor_of(root: Element) -> Facts | None:
+    """The flavor in the metadata; None if there is none."""
+    return _flavor(root.find(f"metadata/{NS}server/{NS}flavor"))
 
 
 def _flavor(element: Element) -> Facts | None:
     if element is None:
         return None
     flavor: Facts = {"name": element.get("name")}
-    flavor.update({key: _number(element.get(key)) for key in ("vcpus", "memory_mb", "root_gb", "ephemeral_gb", "swap_mb")})
+    flavor.update({key: number(element.get(key)) for key in ("vcpus", "memory_mb", "root_gb", "ephemeral_gb", "swap_mb")})
     flavor["extra_specs"] = {spec.get("name"): (spec.text or "").strip() for spec in element.iterfind(f"{NS}extra_spec") if spec.get("name")}
     return flavor
 
@@ -371,167 +420,6 @@ def _disk_blockers(disk: Facts) -> list[str]:
     if disk["path"] and not disk["path"].startswith("/"):
         found.append(f"{name} has the relative path {disk['path']!r}")
     return found
-
-
-# --- editing
-
-
-def edit(
-    xml: str,
-    *,
-    disks: t.Mapping[str, str] | None = None,
-    networks: t.Mapping[str, str] | None = None,
-    nvram: str | None = None,
-    flavor: t.Mapping[str, t.Any] | None = None,
-) -> str:
-    """The same domain with other disk paths (by target), networks (by name), NVRAM path and flavor values. Doing it twice changes nothing more."""
-    root = parse(xml)
-    try:
-        _map_disks(root, disks or {})
-        _map_networks(root, networks or {})
-        if nvram:
-            _set_nvram(root, nvram)
-        if flavor:
-            _set_vcpus(root, flavor.get("vcpus"))
-            _set_memory(root, flavor.get("memory_mb"))
-    except ValueError as exc:  # lxml: a character that no XML document can hold
-        raise ColdmoveError(f"A value cannot be written into the domain XML: {exc}. Nothing was changed.") from exc
-    return to_string(root)
-
-
-def with_uuid(xml: str, uuid: str) -> str:
-    """The same domain, which was written without a UUID, under this one."""
-    root = parse(xml)
-    element = root.find("uuid")
-    if element is None:
-        element = etree.SubElement(root, "uuid")
-    element.text = uuid
-    return to_string(root)
-
-
-def _absolute(path: str, what: str) -> str:
-    if not path.startswith("/"):
-        raise ColdmoveError(f"The path for {what} is not absolute: {path!r}. Nothing was changed.")
-    return path
-
-
-def _map_disks(root: Element, paths: t.Mapping[str, str]) -> None:
-    elements = {element.find("target").get("dev"): element for element in root.iterfind("devices/disk") if element.find("target") is not None}
-    unknown = sorted(set(paths) - set(elements))
-    if unknown:
-        raise ColdmoveError(f"The domain has no disk {', '.join(unknown)}; it has {', '.join(sorted(elements)) or 'none'}. Nothing was changed.")
-    for target, path in paths.items():
-        element, source = elements[target], elements[target].find("source")
-        if element.get("type") not in ("file", "volume", None):
-            raise ColdmoveError(f"Disk {target} is of type {element.get('type')}: it has no file whose path could be changed. Nothing was changed.")
-        if source is None:
-            source = etree.SubElement(element, "source")
-        for attribute in ("pool", "volume", "mode", "index"):
-            source.attrib.pop(attribute, None)
-        element.set("type", "file")
-        source.set("file", _absolute(path, f"disk {target}"))
-
-
-def _map_networks(root: Element, names: t.Mapping[str, str]) -> None:
-    """All names are looked up before any is replaced, so that two networks can be swapped."""
-    for element in root.iterfind("devices/interface"):
-        source = element.find("source")
-        attribute = {"network": "network", "bridge": "bridge", "direct": "dev"}.get(element.get("type"))
-        if source is None or attribute is None or source.get(attribute) not in names:
-            continue
-        new = names[source.get(attribute)]
-        if new != source.get(attribute):
-            source.set(attribute, new)
-            for live in ("portid", "bridge") if attribute == "network" else ("portid",):
-                source.attrib.pop(live, None)
-
-
-def _set_nvram(root: Element, path: str) -> None:
-    _absolute(path, "the NVRAM")
-    os_element = root.find("os")
-    if os_element is None:
-        raise ColdmoveError("The domain XML has no <os>, so it cannot have an NVRAM. Nothing was changed.")
-    element = os_element.find("nvram")
-    if element is None:
-        element = etree.SubElement(os_element, "nvram")
-    source = element.find("source")
-    if source is not None:
-        source.set("file", path)
-    else:
-        element.text = path
-
-
-def _set_vcpus(root: Element, vcpus: int | None) -> None:
-    element = root.find("vcpu")
-    if vcpus is None:
-        return
-    if vcpus < 1:
-        raise ColdmoveError(f"A server cannot have {vcpus} vCPUs. Nothing was changed.")
-    if element is None:
-        element = etree.SubElement(root, "vcpu")
-    if (element.text or "").strip() == str(vcpus) and element.get("current") in (None, str(vcpus)):
-        return
-    _set_numa_cell(root, "cpus", f"0-{vcpus - 1}" if vcpus > 1 else "0")
-    element.text = str(vcpus)
-    element.attrib.pop("current", None)
-    for listed in root.findall("vcpus"):  # names single vCPUs, on or off: only true for the old number
-        root.remove(listed)
-    _drop_pins(root, vcpus)
-    _set_topology(root.find("cpu/topology"), vcpus)
-
-
-def _set_topology(topology: Element, vcpus: int) -> None:
-    if topology is None:
-        return
-    per_socket = 1
-    for key in ("dies", "clusters", "cores", "threads"):
-        per_socket *= _number(topology.get(key, "1")) or 1
-    if vcpus % per_socket == 0:
-        topology.set("sockets", str(vcpus // per_socket))
-        return
-    for key in ("dies", "clusters", "cores", "threads"):
-        if topology.get(key) is not None:
-            topology.set(key, "1")
-    topology.set("sockets", str(vcpus))
-
-
-def _drop_pins(root: Element, vcpus: int) -> None:
-    tune = root.find("cputune")
-    for pin in list(tune) if tune is not None else []:
-        if pin.tag == "vcpupin" and (_number(pin.get("vcpu")) or 0) >= vcpus:
-            tune.remove(pin)
-
-
-def _set_memory(root: Element, memory_mb: int | None) -> None:
-    if memory_mb is None:
-        return
-    if memory_mb < 1:
-        raise ColdmoveError(f"A server cannot have {memory_mb} MiB of memory. Nothing was changed.")
-    element, current = root.find("memory"), root.find("currentMemory")
-    wanted = memory_mb * MIB
-    if element is not None and _bytes(element) == wanted and (current is None or _bytes(current) == wanted):
-        return
-    if root.find("devices/memory") is not None:
-        raise ColdmoveError("The domain has memory modules (<memory> devices): its memory cannot be set by a flavor. Nothing was changed.")
-    _set_numa_cell(root, "memory", str(wanted // 1024))
-    for item in (element if element is not None else etree.SubElement(root, "memory"), current):
-        if item is not None:
-            item.text = str(wanted // 1024)
-            item.set("unit", "KiB")
-    maximum = root.find("maxMemory")
-    if maximum is not None and _bytes(maximum) < wanted:
-        maximum.text = str(wanted // 1024)
-        maximum.set("unit", "KiB")
-
-
-def _set_numa_cell(root: Element, attribute: str, value: str) -> None:
-    cells = root.findall("cpu/numa/cell")
-    if len(cells) > 1:
-        raise ColdmoveError(f"The guest has {len(cells)} NUMA cells: how a new flavor is spread over them is not known. Nothing was changed.")
-    for cell in cells:
-        cell.set(attribute, value)
-        if attribute == "memory":
-            cell.set("unit", "KiB")
 
 
 # --- comparing

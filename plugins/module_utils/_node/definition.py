@@ -11,24 +11,48 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import LibvirtHost
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_edits, domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
 Result = dict[str, t.Any]
 
 
+FLAVOR_ARGS: dict[str, t.Any] = {
+    "name": {"type": "str"},
+    **{key: {"type": "int"} for key in ("vcpus", "memory_mb", "root_gb", "ephemeral_gb", "swap_mb")},
+    "extra_specs": {"type": "dict", "default": {}},
+}
+PLACEMENT_ARGS: dict[str, t.Any] = {
+    "vcpu_pins": {"type": "dict", "default": {}},
+    "emulator_pins": {"type": "str"},
+    "cells": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "vcpus": {"type": "str", "required": True},
+            "memory_mb": {"type": "int", "required": True},
+            "host_cell": {"type": "int", "required": True},
+        },
+    },
+    "page_size_kib": {"type": "int"},
+}
 #: What is changed in a domain's XML before it is used on this node; documented in plugins/doc_fragments/_domain_edits.py, one for one.
 EDIT_ARGS: dict[str, t.Any] = {
     "disks": {"type": "dict", "default": {}},
+    "formats": {"type": "dict", "default": {}},
+    "without": {"type": "list", "elements": "str", "default": []},
     "networks": {"type": "dict", "default": {}},
     "nvram": {"type": "path"},
-    "flavor": {"type": "dict", "options": {"vcpus": {"type": "int"}, "memory_mb": {"type": "int"}}},
+    "flavor": {"type": "dict", "options": FLAVOR_ARGS, "required_by": {"name": ["vcpus", "memory_mb"]}},
+    "placement": {"type": "dict", "options": PLACEMENT_ARGS},
+    "origin": {"type": "str"},
 }
 
 
 def edited(params: t.Mapping[str, t.Any]) -> str:
     """``params['xml']`` after the edits that the module was told."""
-    return domain_xml.edit(params["xml"], disks=params["disks"], networks=params["networks"], nvram=params["nvram"], flavor=params["flavor"])
+    return domain_edits.edit(params["xml"], **{key: params[key] for key in EDIT_ARGS})
 
 
 def shown(params: t.Mapping[str, t.Any]) -> Result:
@@ -44,7 +68,7 @@ def present(host: LibvirtHost, params: t.Mapping[str, t.Any], check_mode: bool =
     existing = _existing(host, uuid, name)
     if existing is not None and uuid is None:
         uuid = host.identity(existing)[0]
-        wanted = domain_xml.with_uuid(wanted, uuid)
+        wanted = domain_edits.with_uuid(wanted, uuid)
     before = host.xml_of(existing) if existing is not None else None
     differences = domain_xml.differences(wanted, before) if before is not None else ["/domain"]
     if differences and not check_mode:

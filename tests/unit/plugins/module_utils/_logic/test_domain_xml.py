@@ -1,7 +1,7 @@
 # Copyright (c) 2026, coldmove contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The domain XML: what is read, what an edit changes and what it must leave alone, and when a definition is the same."""
+"""The domain XML: what is read, and when a definition is the same."""
 
 from __future__ import annotations
 
@@ -13,43 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_edits, domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-
-UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
-
-# What a document may hold: no control characters, no surrogates. Everything that is special in XML, shells or qemu options is in.
-texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff"), min_size=1, max_size=20)
-nasty = st.sampled_from(["&amp;", "<!--", "]]>", "'\"", "a,b=c", "x:y", "-rf", "{{ x }}", "$(id)", "%s", "ünïcode", "&lt;domain&gt;"])
-names = st.one_of(texts, nasty).filter(lambda value: value.strip() == value and value)
-paths = names.map(lambda name: "/" + name)
-
-
-def quoted(value: str) -> str:
-    """An attribute's value the way libvirt writes it."""
-    return "'" + escape(value, {"'": "&apos;"}) + "'"
-
-
-def domain(*, name: str = "web", devices: str = "", more: str = "", server: str = "", os: str = "<type arch='x86_64' machine='pc-q35-7.2'>hvm</type>") -> str:
-    """A definition as libvirt would show it, with room for more."""
-    metadata = f"<metadata><server xmlns='{domain_xml.NAMESPACE}'>{server}</server></metadata>" if server else ""
-    return (
-        f"<domain type='qemu'><name>{escape(name)}</name><uuid>{UUID}</uuid>{metadata}<memory unit='KiB'>524288</memory>"
-        f"<currentMemory unit='KiB'>524288</currentMemory><vcpu placement='static'>2</vcpu><os>{os}</os>{more}<devices>{devices}</devices></domain>"
-    )
-
-
-def disk(path: str, target: str = "vda", *, image_format: str = "qcow2", device: str = "disk", kind: str = "file", inside: str = "") -> str:
-    attribute = {"file": "file", "block": "dev"}[kind]
-    return (
-        f"<disk type='{kind}' device='{device}'><driver name='qemu' type='{image_format}'/><source {attribute}={quoted(path)}/>"
-        f"<target dev='{target}' bus='virtio'/>{inside}</disk>"
-    )
-
-
-def nic(network: str = "default", mac: str = "52:54:00:00:00:01") -> str:
-    return f"<interface type='network'><mac address='{mac}'/><source network={quoted(network)}/><model type='virtio'/></interface>"
-
+from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.definitions import UUID, disk, domain, names, nic, paths
 
 # --- reading
 
@@ -91,7 +57,26 @@ def test_metadata_is_read() -> None:
 
 def test_no_metadata_is_no_lock() -> None:
     facts = domain_xml.describe(domain())
-    assert [facts[key] for key in ("locked", "project", "group", "flavor")] == [None] * 4
+    assert [facts[key] for key in ("locked", "project", "group", "flavor", "origin")] == [None] * 5
+
+
+def test_the_layout_of_cpus_and_memory_is_read() -> None:
+    more = (
+        "<memoryBacking><hugepages><page size='2' unit='M'/></hugepages></memoryBacking><cputune><vcpupin vcpu='0' cpuset='4-5'/></cputune>"
+        "<cpu><topology sockets='1' dies='1' cores='2' threads='1'/><numa><cell cpus='0'/><cell cpus='1'/></numa></cpu>"
+    )
+    facts = domain_xml.describe(domain(more=more, server="<origin>abc</origin>"))
+    assert facts["topology"] == {"sockets": 1, "dies": 1, "cores": 2, "threads": 1}
+    assert (facts["pins"], facts["numa_cells"], facts["page_size_kib"], facts["origin"]) == ({"0": "4-5"}, 2, 2048, "abc")
+
+
+def test_without_a_layout_there_is_none() -> None:
+    facts = domain_xml.describe(domain())
+    assert (facts["topology"], facts["pins"], facts["numa_cells"], facts["page_size_kib"]) == (None, {}, 0, None)
+
+
+def test_huge_pages_without_a_size_are_the_default_ones() -> None:
+    assert domain_xml.describe(domain(more="<memoryBacking><hugepages/></memoryBacking>"))["page_size_kib"] == 2048
 
 
 def test_roles_follow_nova_s_file_names_and_the_first_other_disk_is_root() -> None:
@@ -126,7 +111,7 @@ def test_nvram_is_found_in_both_ways_of_writing_it() -> None:
     new = domain(os="<type>hvm</type><nvram template='/fw/vars.fd' type='file'><source file='/nv/web.fd'/></nvram>")
     for xml in (old, new):
         assert domain_xml.describe(xml)["nvram"] == {"path": "/nv/web.fd", "template": "/fw/vars.fd"}
-        assert domain_xml.describe(domain_xml.edit(xml, nvram="/x/new.fd"))["nvram"]["path"] == "/x/new.fd"
+        assert domain_xml.describe(domain_edits.edit(xml, nvram="/x/new.fd"))["nvram"]["path"] == "/x/new.fd"
     assert domain_xml.describe(domain())["nvram"] is None
 
 
@@ -198,7 +183,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("xml", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_xml_is_one_clear_error(xml: str) -> None:
-    for function in (domain_xml.describe, domain_xml.canonical, domain_xml.edit):
+    for function in (domain_xml.describe, domain_xml.canonical, domain_edits.edit):
         with pytest.raises(ColdmoveError, match="Nothing was changed"):
             function(xml)
 
@@ -210,112 +195,6 @@ def test_xml_that_cannot_be_read_is_not_logged() -> None:
 def test_a_declaration_of_another_encoding_does_no_harm() -> None:
     xml = "<?xml version='1.0' encoding='iso-8859-1'?>\n" + domain(name="ü")
     assert domain_xml.identity(xml) == (UUID, "ü")
-
-
-@given(name=names, path=paths, network=names)
-def test_hostile_values_come_through_unharmed(name: str, path: str, network: str) -> None:
-    xml = domain(name=name, devices=disk("/old") + nic("default"))
-    edited = domain_xml.edit(xml, disks={"vda": path}, networks={"default": network})
-    facts = domain_xml.describe(edited)
-    assert facts["name"] == name
-    assert [one["path"] for one in facts["disks"]] == [path]
-    assert [one["source"] for one in facts["nics"]] == [network]
-    assert len(domain_xml.parse(edited).findall(".//*")) == len(domain_xml.parse(xml).findall(".//*"))
-
-
-@given(st.sampled_from(["/a\0b", "/a\x0bb", "/a\ud800", "/\x1f"]))
-def test_values_that_no_xml_can_hold_are_refused(path: str) -> None:
-    with pytest.raises(ColdmoveError, match="Nothing was changed"):
-        domain_xml.edit(domain(devices=disk("/old")), disks={"vda": path})
-
-
-# --- editing
-
-
-@given(path=paths, network=names, vcpus=st.integers(1, 64), memory_mb=st.integers(1, 1 << 20))
-def test_an_edit_done_twice_changes_nothing_more(path: str, network: str, vcpus: int, memory_mb: int) -> None:
-    more = "<cputune><vcpupin vcpu='1' cpuset='0'/></cputune><cpu><topology sockets='1' cores='2' threads='1'/></cpu>"
-    xml = domain(more=more, devices=disk("/old") + nic())
-    edits = {"disks": {"vda": path}, "networks": {"default": network}, "flavor": {"vcpus": vcpus, "memory_mb": memory_mb}}
-    once = domain_xml.edit(xml, **edits)  # type: ignore[arg-type]
-    twice = domain_xml.edit(once, disks=edits["disks"], flavor=edits["flavor"])
-    assert twice == once
-    assert domain_xml.differences(twice, once) == []
-    facts = domain_xml.describe(once)
-    assert (facts["vcpus"], facts["vcpus_current"], facts["memory_mb"], facts["memory_current_mb"]) == (vcpus, vcpus, memory_mb, memory_mb)
-
-
-def test_an_edit_of_nothing_keeps_every_element_and_attribute() -> None:
-    xml = domain(server="<project>p</project>", more="<unknown xmlns='urn:x' a='b'>text</unknown>", devices=disk("/i/a") + nic())
-    assert domain_xml.differences(xml, domain_xml.edit(xml)) == domain_xml.differences(domain_xml.edit(xml), xml) == []
-
-
-def test_networks_can_be_swapped() -> None:
-    xml = domain(devices=nic("a", "52:54:00:00:00:01") + nic("b", "52:54:00:00:00:02") + nic("c", "52:54:00:00:00:03"))
-    edited = domain_xml.edit(xml, networks={"a": "b", "b": "a"})
-    assert [one["source"] for one in domain_xml.read_nics(domain_xml.parse(edited))] == ["b", "a", "c"]
-
-
-def test_a_disk_on_a_volume_becomes_a_disk_on_the_file() -> None:
-    xml = domain(devices="<disk type='volume' device='disk'><driver name='qemu' type='raw'/><source pool='p' volume='v'/><target dev='vda'/></disk>")
-    (after,) = domain_xml.describe(domain_xml.edit(xml, disks={"vda": "/i/v"}))["disks"]
-    assert (after["type"], after["path"], after["pool"], after["format"]) == ("file", "/i/v", None, "raw")
-
-
-@pytest.mark.parametrize(
-    ("edits", "reason"),
-    [
-        ({"disks": {"vdz": "/x"}}, "no disk vdz; it has vda"),
-        ({"disks": {"vda": "x"}}, "not absolute"),
-        ({"nvram": "x"}, "not absolute"),
-        ({"flavor": {"vcpus": 0}}, "0 vCPUs"),
-        ({"flavor": {"memory_mb": -1}}, "-1 MiB"),
-    ],
-)
-def test_an_edit_that_cannot_be_made_is_refused(edits: dict[str, object], reason: str) -> None:
-    with pytest.raises(ColdmoveError, match=reason):
-        domain_xml.edit(domain(devices=disk("/i/a")), **edits)  # type: ignore[arg-type]
-
-
-@given(vcpus=st.integers(1, 200), cores=st.integers(1, 8), threads=st.integers(1, 2))
-def test_the_topology_always_gives_the_new_number_of_vcpus(vcpus: int, cores: int, threads: int) -> None:
-    more = f"<cpu><topology sockets='1' dies='1' cores='{cores}' threads='{threads}'/></cpu>"
-    xml = domain(more=more).replace("<vcpu placement='static'>2", f"<vcpu placement='static'>{cores * threads}")
-    topology = domain_xml.parse(domain_xml.edit(xml, flavor={"vcpus": vcpus})).find("cpu/topology")
-    product = 1
-    for value in topology.attrib.values():
-        product *= int(value)
-    assert product == vcpus
-
-
-def test_fewer_vcpus_lose_their_pins_and_their_list() -> None:
-    more = (
-        "<cputune><vcpupin vcpu='0' cpuset='1'/><vcpupin vcpu='1' cpuset='2'/></cputune><vcpus><vcpu id='0' enabled='yes'/><vcpu id='1' enabled='no'/></vcpus>"
-    )
-    root = domain_xml.parse(domain_xml.edit(domain(more=more), flavor={"vcpus": 1}))
-    assert [pin.get("vcpu") for pin in root.findall("cputune/vcpupin")] == ["0"]
-    assert root.find("vcpus") is None
-
-
-def test_one_numa_cell_follows_the_flavor_and_several_are_refused() -> None:
-    one = domain(more="<cpu><numa><cell id='0' cpus='0-1' memory='524288' unit='KiB'/></numa></cpu>")
-    cell = domain_xml.parse(domain_xml.edit(one, flavor={"vcpus": 4, "memory_mb": 1024})).find("cpu/numa/cell")
-    assert dict(cell.attrib) == {"id": "0", "cpus": "0-3", "memory": "1048576", "unit": "KiB"}
-    two = domain(more="<cpu><numa><cell id='0' cpus='0' memory='262144'/><cell id='1' cpus='1' memory='262144'/></numa></cpu>")
-    with pytest.raises(ColdmoveError, match="2 NUMA cells"):
-        domain_xml.edit(two, flavor={"vcpus": 4})
-    assert domain_xml.edit(two, flavor={"vcpus": 2, "memory_mb": 512}) == domain_xml.edit(two)  # its own flavor: nothing to spread
-
-
-def test_memory_modules_are_not_guessed_at() -> None:
-    xml = domain(devices="<memory model='dimm'><target><size>1</size></target></memory>", more="<maxMemory slots='2' unit='KiB'>600000</maxMemory>")
-    with pytest.raises(ColdmoveError, match="memory modules"):
-        domain_xml.edit(xml, flavor={"memory_mb": 1024})
-
-
-def test_the_ceiling_of_memory_grows_with_the_flavor() -> None:
-    xml = domain(more="<maxMemory slots='2' unit='KiB'>600000</maxMemory>")
-    assert domain_xml.parse(domain_xml.edit(xml, flavor={"memory_mb": 1024})).findtext("maxMemory") == "1048576"
 
 
 # --- comparing
