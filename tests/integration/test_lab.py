@@ -5,21 +5,25 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab import MIB, DiskSpec, GuestSpec, Lab, LabError
+from lab import MIB, DiskSpec, GuestSpec, Lab, LabError, server_metadata
 from lab.processes import pids
+from lab.shell import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lab.state import GuestState
 
 pytestmark = pytest.mark.lab
 
@@ -88,6 +92,9 @@ def test_guest_writes_survive_power_loss_and_autostart(lab: Lab) -> None:
         assert lab.running_on(guest) == lab.defined_on(guest) == ["node1"]
         info = lab.guest_info(guest)
         assert (info["uuid"], info["vcpus"], info["mac"], info["vda_bytes"]) == (guest.uuid, "2", guest.mac, str(64 * MIB))
+        assert (info["vda_filesystem"], info["vdb_bytes"]) == ("ext4", str(32 * MIB))
+        assert 50 * MIB < int(info["vda_filesystem_bytes"]) < 64 * MIB
+        assert 100 * 1024 < int(info["memory_kib"]) < 160 * 1024
         assert int(info["swap_kib"]) > 32000
         assert lab.guest_command(guest, "verify") == "ok 1"
         assert lab.write_marker(guest, "first 'one' ü") == 1
@@ -130,6 +137,60 @@ def test_guests_that_do_not_shut_down(lab: Lab) -> None:
     finally:
         for guest in (stubborn, mute):
             lab.remove_guest("node1", guest)
+
+
+def test_agent_partitions_and_xfs(lab: Lab) -> None:
+    """A guest with the real agent: its disks grow while it runs, and the agent's commands make partitions and file systems follow."""
+    disks = [DiskSpec(table="gpt"), DiskSpec(320 * MIB, table="mbr", filesystem="xfs", content_mib=1), DiskSpec(32 * MIB, "raw", "swap", table="gpt")]
+    guest = lab.define_guest("node1", GuestSpec("rich", disks, memory_mib=256, vcpus=2, agent=True))
+    try:
+        lab.start_guest("node1", guest)
+        before = lab.guest_info(guest)
+        assert [before[f"{name}_bytes"] for name in ("vda", "vda1", "vdb1", "vdc1")] == [str(size * MIB) for size in (64, 62, 318, 30)]
+        assert (before["vda_filesystem"], before["vdb_filesystem"], before["vcpus"]) == ("ext4", "xfs", "2")
+        assert 200 * 1024 < int(before["memory_kib"]) < 256 * 1024
+        assert int(before["swap_kib"]) > 30000
+        assert lab.guest_command(guest, "sh cd /disks/vdb && sha256sum -c SHA256SUMS") == "blob-1: OK"
+        wait_for("the guest's agent", lambda: "state='connected'" in lab.virsh("node1", "dumpxml", guest.uuid), 20)
+        for target in ("vda", "vdb"):
+            lab.virsh("node1", "blockresize", guest.uuid, target, "512M")
+        grow(lab, guest, "growpart /dev/vda 1 && resize2fs /dev/vda1 && growpart /dev/vdb 1 && xfs_growfs /disks/vdb")
+        after = lab.guest_info(guest)
+        for target in ("vda", "vdb"):
+            assert after[f"{target}_bytes"] == str(512 * MIB)
+            assert int(after[f"{target}1_bytes"]) >= 510 * MIB
+            assert int(after[f"{target}_filesystem_bytes"]) > 440 * MIB
+        lab.virsh("node1", "shutdown", guest.uuid, "--mode", "agent")
+        wait_for("the guest's end", lambda: lab.guest_state("node1", guest) == "shut off", 20)
+        assert lab.read_disk("node1", guest.files[0], "boots").count("boot ") == 1
+    finally:
+        lab.remove_guest("node1", guest)
+    assert lab.exec("node1", "ls", "-A", INSTANCES).stdout == ""
+
+
+def grow(lab: Lab, guest: GuestState, script: str) -> None:
+    """Run a shell command in a guest by its agent, to its end."""
+    pid = lab.agent("node1", guest, "guest-exec", path="sh", arg=["-c", script], **{"capture-output": True})["pid"]
+    status = wait_for("the end of the command", lambda: _ended(lab.agent("node1", guest, "guest-exec-status", pid=pid)), 60, pause=0.2)
+    said = "".join(base64.b64decode(status.get(name, "")).decode() for name in ("out-data", "err-data"))
+    assert status["exitcode"] == 0, said
+
+
+def _ended(status: dict[str, Any]) -> dict[str, Any] | None:
+    return status if status["exited"] else None
+
+
+def test_metadata_of_the_collection(lab: Lab) -> None:
+    """Flavor, roles of disks and texts, as libvirt keeps them."""
+    flavor = {"name": "m1.small", "vcpus": 1, "memory_mb": 160, "extra_specs": {"hw:cpu_policy": "shared"}}
+    guest = lab.define_guest("node1", GuestSpec("known", metadata=server_metadata(flavor, {"vda": "root"}, project="web")))
+    try:
+        kept = lab.virsh("node1", "metadata", guest.uuid, "https://coldmove.github.io/libvirt/1")
+        assert '<flavor name="m1.small" vcpus="1" memory_mb="160">' in kept
+        for element in ('<extra_spec name="hw:cpu_policy">shared</extra_spec>', '<disk target="vda" role="root"/>', "<project>web</project>"):
+            assert element in kept
+    finally:
+        lab.remove_guest("node1", guest)
 
 
 def test_backing_chain(lab: Lab) -> None:
@@ -180,7 +241,8 @@ def test_cut_and_mend(lab: Lab) -> None:
         assert not reaches(lab, "node2", "fd88::11")
     finally:
         lab.mend("node2")
-    assert reaches(lab, "node1", "fd88::12")
+    # node1 may hold on for a moment to what it last knew of its neighbour.
+    wait_for("node2's answer", lambda: reaches(lab, "node1", "fd88::12"), 10)
     assert lab.ssh("node2", "hostname").stdout == "node2\n"
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from lab.errors import LabError
-from lab.guest_spec import MIB, DiskSpec, GuestSpec
+from lab.guest_spec import MIB, DiskSpec, GuestSpec, server_metadata
 from lab.lab import Lab, labs
 
-__all__ = ["MIB", "DiskSpec", "GuestSpec", "Lab", "LabError", "labs"]
+__all__ = ["MIB", "DiskSpec", "GuestSpec", "Lab", "LabError", "labs", "server_metadata"]

@@ -127,6 +127,7 @@ def add_guest_commands(commands: Commands) -> None:
     define.add_argument("--memory-mib", type=int, default=160)
     define.add_argument("--vcpus", type=int, default=1)
     define.add_argument("--autostart", action="store_true")
+    define.add_argument("--agent", action="store_true", help="with the guest agent")
     define.add_argument("--shutdown", choices=("acpi", "ignore", "mute"), default="acpi", help="what it does on the power button")
     define.add_argument("--spec", type=json.loads, help="instead of all this: a GuestSpec as JSON, disks as a list (guest_spec.py)")
     add(commands, "start", lambda lab, a: lab.start_guest(a.node, a.guest), "start a guest and wait until it answers", "node", "guest")
@@ -181,7 +182,7 @@ def do_define(lab: Lab, arguments: argparse.Namespace) -> None:
     disks = [DiskSpec(arguments.size, arguments.format, content_mib=arguments.content_mib)]
     if arguments.swap:
         disks.append(DiskSpec(arguments.swap, arguments.format, "swap"))
-    keys = ("memory_mib", "vcpus", "autostart", "shutdown")
+    keys = ("memory_mib", "vcpus", "autostart", "agent", "shutdown")
     spec = GuestSpec(arguments.guest, disks, **{key: getattr(arguments, key) for key in keys})
     print(lab.define_guest(arguments.node, spec).uuid)
 

@@ -16,9 +16,13 @@ import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab.errors import LabError
 from lab.shell import output, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CACHE = Path("/var/cache/coldmove-lab")
 SCRIPTS = Path(__file__).resolve().parent / "guest"
@@ -45,7 +49,8 @@ def ensure() -> Path:
     busybox = find_busybox()
     kernel = find_kernel()
     scripts = {name: (SCRIPTS / name).read_bytes() for name in ("init", "command")}
-    digest = hashlib.sha256(b"\0".join([kernel.version.encode(), Path(__file__).read_bytes(), busybox.read_bytes(), *scripts.values()]))
+    makers = [Path(__file__).with_name(name).read_bytes() for name in ("guest_image.py", "guest_tools.py")]
+    digest = hashlib.sha256(b"\0".join([kernel.version.encode(), *makers, busybox.read_bytes(), *scripts.values()]))
     target = CACHE / f"image-{digest.hexdigest()[:16]}"
     if target.is_dir():
         return target
@@ -127,10 +132,10 @@ def depends(package: str) -> list[str]:
     return [name for name in names if name.startswith(("linux-image-", "linux-modules-"))]
 
 
-def module_files(kernel: Kernel) -> list[Path]:
-    """The modules that guests need, each after those that it needs."""
+def module_files(kernel: Kernel, wanted: Sequence[str]) -> list[Path]:
+    """Files of modules, each after those that it needs."""
     found: dict[Path, None] = {}
-    for name in MODULES:
+    for name in wanted:
         lines = output("modprobe", "--show-depends", "-d", str(kernel.base), "-S", kernel.version, name).splitlines()
         for line in lines:
             if line.startswith("insmod "):
@@ -150,10 +155,7 @@ def initramfs(kernel: Kernel, busybox: Path, scripts: dict[str, bytes]) -> bytes
             archive.add(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
     archive.add("init", stat.S_IFREG | 0o755, scripts["init"])
     archive.add("bin/command", stat.S_IFREG | 0o755, scripts["command"])
-    modules = module_files(kernel)
-    for path in modules:
-        archive.add(f"modules/{module_name(path)}", stat.S_IFREG | 0o644, unpacked(path))
-    archive.add("modules/order", stat.S_IFREG | 0o644, "".join(f"{module_name(path)}\n" for path in modules).encode())
+    archive.add_modules(kernel, MODULES)
     return archive.finish()
 
 
@@ -187,6 +189,13 @@ class Archive:
         numbers = (self._entries, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(path), 0)
         header = b"070701" + b"".join(b"%08X" % number for number in numbers) + path
         self._parts += [padded(header), padded(content)]
+
+    def add_modules(self, kernel: Kernel, wanted: Sequence[str]) -> None:
+        """Add modules, and the order in which to load them."""
+        files = module_files(kernel, wanted)
+        for path in files:
+            self.add(f"modules/{module_name(path)}", stat.S_IFREG | 0o644, unpacked(path))
+        self.add("modules/order", stat.S_IFREG | 0o644, "".join(f"{module_name(path)}\n" for path in files).encode())
 
     def finish(self) -> bytes:
         """The whole archive."""

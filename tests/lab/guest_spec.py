@@ -8,16 +8,17 @@ from __future__ import annotations
 import platform
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lab.state import GUEST_IMAGE_PATH, INSTANCES_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lab.state import GuestState
 
 MIB = 1024 * 1024
+METADATA_NAMESPACE = "https://coldmove.github.io/libvirt/1"
 CONSOLE_DIRECTORY = "/var/log/coldmove-lab"
 UEFI_CODE, UEFI_VARS = "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
 BOOT_OPTIONS = "console=ttyS0 quiet panic=0 mitigations=off no_timer_check audit=0 lsm= rcupdate.rcu_expedited=1 cryptomgr.notests"
@@ -31,6 +32,10 @@ class DiskSpec:
     format: Literal["qcow2", "raw"] = "qcow2"
     role: Literal["data", "swap", "blank"] = "data"
     """`data`: a file system that the guest mounts and uses (the first disk must be one); `swap`: swap space; `blank`: nothing."""
+    table: Literal["gpt", "mbr"] | None = None
+    """Partition table: the content is then on the one partition, which ends 1 MiB before the disk does."""
+    filesystem: Literal["ext4", "xfs"] = "ext4"
+    """Of `data`. An xfs must have 300 MiB."""
     content_mib: int = 0
     """Random data put into the file system before the first boot, known to the guest's `verify`."""
     layers: int = 1
@@ -60,12 +65,19 @@ class GuestSpec:
     machine: str = "pc"
     firmware: Literal["bios", "uefi"] = "bios"
     tpm: bool = False
+    agent: bool = False
+    """The real qemu-ga, with the tools that grow partitions and file systems at its hand (guest_tools.py)."""
     network: str = "lab"
     """A libvirt network, or `bridge:NAME`."""
     metadata: str = ""
-    """XML to be put into <metadata>."""
+    """XML to be put into <metadata>; see server_metadata()."""
     devices: str = ""
     """XML to be put into <devices>."""
+
+    @property
+    def tools(self) -> bool:
+        """Whether the guest, or making its disks, needs more than busybox and ext4."""
+        return self.agent or any(disk.table or disk.filesystem != "ext4" for disk in self.disks)
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,21 @@ def domain_xml(spec: GuestSpec, guest: GuestState) -> str:
     return ET.tostring(domain, encoding="unicode")
 
 
+def server_metadata(flavor: Mapping[str, Any] | None = None, roles: Mapping[str, str] | None = None, **texts: str) -> str:
+    """What the collection keeps of a server in <metadata>: its flavor (extra_specs as a mapping), roles of disks by target, project and group."""
+    server = ET.Element("server", xmlns=METADATA_NAMESPACE)
+    if flavor:
+        values = {key: str(value) for key, value in flavor.items() if key != "extra_specs"}
+        element = ET.SubElement(server, "flavor", values)
+        for name, value in flavor.get("extra_specs", {}).items():
+            text(element, "extra_spec", str(value), name=name)
+    for target, role in (roles or {}).items():
+        ET.SubElement(server, "disk", target=target, role=role)
+    for tag, content in texts.items():
+        text(server, tag, content)
+    return ET.tostring(server, encoding="unicode")
+
+
 def operating_system(spec: GuestSpec, guest: GuestState) -> ET.Element:
     """Firmware and direct kernel boot; a mute guest has neither kernel nor boot sector."""
     system = ET.Element("os")
@@ -122,10 +149,12 @@ def operating_system(spec: GuestSpec, guest: GuestState) -> ET.Element:
     if spec.shutdown == "mute":
         ET.SubElement(system, "boot", dev="hd")
         return system
-    disks = ",".join(f"{disk.target}:{disk.spec.role}" for disk in disk_files(spec))
+    disks = ",".join(f"{disk.target}:{disk.spec.role}:{disk.spec.filesystem}" for disk in disk_files(spec))
     words = {"uuid": guest.uuid, "ipv4": guest.ipv4, "ipv6": guest.ipv6, "disks": disks, "acpi": "ignore" if spec.shutdown == "ignore" else "obey"}
+    if spec.agent:
+        words["agent"] = "yes"
     text(system, "kernel", f"{GUEST_IMAGE_PATH}/vmlinuz")
-    text(system, "initrd", f"{GUEST_IMAGE_PATH}/initrd")
+    text(system, "initrd", f"{GUEST_IMAGE_PATH}/{'tools/' if spec.tools else ''}initrd")
     text(system, "cmdline", " ".join([BOOT_OPTIONS, *(f"lab.{key}={value}" for key, value in words.items())]))
     return system
 
@@ -147,6 +176,9 @@ def devices(spec: GuestSpec, guest: GuestState) -> ET.Element:
     ET.SubElement(interface, "model", type="virtio")
     serial = ET.SubElement(found, "serial", type="pty")
     ET.SubElement(serial, "log", file=console_path(guest.uuid), append="on")
+    if spec.agent:
+        channel = ET.SubElement(found, "channel", type="unix")
+        ET.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     if spec.tpm:
         tpm = ET.SubElement(found, "tpm", model="tpm-crb")
         ET.SubElement(tpm, "backend", type="emulator", version="2.0")

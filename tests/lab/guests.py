@@ -9,21 +9,30 @@ import itertools
 import json
 import os
 import re
+import shlex
 import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lab import network
+from lab import guest_tools, network
 from lab.errors import LabError
-from lab.guest_spec import DiskFile, GuestSpec, console_path, disk_files, domain_xml
+from lab.guest_spec import MIB, DiskFile, DiskSpec, GuestSpec, console_path, disk_files, domain_xml
 from lab.nodes import Nodes
 from lab.processes import pids
 from lab.shell import run, wait_for
-from lab.state import GuestState
+from lab.state import GUEST_IMAGE_PATH, GuestState
 
 GUEST_PORT = "4711"
 LOOK = Path(__file__).with_name("look_at_node.py").read_text(encoding="utf-8")
+PARTITION_START = MIB
+MAKE_FILE_SYSTEM = {
+    "ext4": 'mke2fs -q -F -t ext4 -m 0 -J size=4 -E nodiscard -d "$2" "$1"',
+    # Its list of files (mkfs.xfs, -p): boot block, two numbers without a meaning, then each file with its mode and owner.
+    "xfs": '{ printf "/\\n0 0\\nd--755 0 0\\n" && printf "%s ---644 0 0 %s\\n" $(for name in *; do echo "$name $2/$name"; done) && echo "$"; } >.files && '
+    f'{shlex.join(guest_tools.command("mkfs.xfs"))} -q -K -p .files "$1"',
+}
+"""Shell: a file system in the file $1 with the files of the directory $2, which is the current one."""
 SEED_FILES = {"lab-disk": "This disk was made by the lab.\n", "markers": "", "acks": "", "boots": ""}
 
 
@@ -34,6 +43,8 @@ class Guests(Nodes):
 
     def define_guest(self, node: str, spec: GuestSpec) -> GuestState:
         """Make a guest's disks on a node and define it there; it is not started."""
+        if spec.tools:
+            self._need_tools(node)
         guest = self._register(spec)
         files: list[str] = []
         try:
@@ -58,6 +69,11 @@ class Guests(Nodes):
             state.guests[spec.name] = guest
         return guest
 
+    def _need_tools(self, node: str) -> None:
+        """See to it that a node (and with it every node) sees the tools beside the guests' image."""
+        mounts = self.paths.load().node(node).mounts
+        guest_tools.add_to(Path(next(mount.source for mount in mounts if mount.target == GUEST_IMAGE_PATH)))
+
     def _make_disk(self, node: str, disk: DiskFile) -> list[str]:
         """Make one disk with its backing chain; returns its files."""
         spec, path = disk.spec, disk.path
@@ -68,10 +84,10 @@ class Guests(Nodes):
             raise LabError(f"{path} exists already on {node}")
         raw = layers[0] if spec.format == "raw" else f"{layers[0]}.making"
         self.exec(node, "truncate", "-s", str(spec.size_bytes), raw)
-        if spec.role == "data":
-            self._make_file_system(node, raw, spec.content_mib)
-        elif spec.role == "swap":
-            self.exec(node, "mkswap", "-q", raw)
+        if spec.table:
+            self._make_partition(node, raw, spec)
+        else:
+            self._make_content(node, raw, spec)
         if spec.format == "qcow2":
             self.exec(node, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, layers[0], timeout=600)
             self.exec(node, "rm", raw)
@@ -79,12 +95,30 @@ class Guests(Nodes):
             self.exec(node, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, layer)
         return layers
 
-    def _make_file_system(self, node: str, raw: str, content_mib: int) -> None:
-        """An ext4 file system with the files that the guest expects."""
+    def _make_partition(self, node: str, raw: str, spec: DiskSpec) -> None:
+        """A partition table with one partition, and the content in that."""
+        content, length = f"{raw}.partition", spec.size_bytes - 2 * PARTITION_START
+        label = {"mbr": "dos"}.get(str(spec.table), spec.table)
+        table = f"label: {label}\nstart={PARTITION_START // 512}, size={length // 512}, type={'S' if spec.role == 'swap' else 'L'}\n"
+        self.exec(node, *guest_tools.command("sfdisk"), "--quiet", raw, stdin=table)
+        self.exec(node, "truncate", "-s", str(length), content)
+        self._make_content(node, content, spec)
+        self.exec(node, "dd", f"if={content}", f"of={raw}", "bs=1M", f"seek={PARTITION_START // MIB}", "conv=notrunc,sparse", "status=none", timeout=600)
+        self.exec(node, "rm", content)
+
+    def _make_content(self, node: str, raw: str, spec: DiskSpec) -> None:
+        """What a disk's role asks for."""
+        if spec.role == "data":
+            self._make_file_system(node, raw, spec)
+        elif spec.role == "swap":
+            self.exec(node, "mkswap", "-q", raw)
+
+    def _make_file_system(self, node: str, raw: str, spec: DiskSpec) -> None:
+        """A file system with the files that the guest expects."""
         script = "".join(f"printf %s '{content}' >\"$2/{name}\" && " for name, content in SEED_FILES.items())
         script += 'cd "$2" && if [ "$3" -gt 0 ]; then head -c "$3M" /dev/urandom >blob-1 && sha256sum blob-1 >SHA256SUMS; fi && '
-        script += 'mke2fs -q -F -t ext4 -m 0 -J size=4 -E nodiscard -d "$2" "$1"; code=$?; rm -rf "$2"; exit $code'
-        self.exec(node, "sh", "-c", script, "sh", raw, self._seed_directory(node), str(content_mib), timeout=600)
+        script += f'{MAKE_FILE_SYSTEM[spec.filesystem]}; code=$?; rm -rf "$2"; exit $code'
+        self.exec(node, "sh", "-c", script, "sh", raw, self._seed_directory(node), str(spec.content_mib), timeout=600)
 
     def _seed_directory(self, node: str) -> str:
         """An empty directory on a node, on a real file system."""
@@ -175,8 +209,13 @@ class Guests(Nodes):
         return done.stdout.rstrip("\n") or None
 
     def guest_info(self, guest: GuestState | str) -> dict[str, str]:
-        """What a guest says of itself: uuid, boots, markers, memory_kib, swap_kib, vcpus, mac, vda_bytes, filesystem_kib, uptime."""
+        """What a guest says of itself: see `info` in docs/lab.md."""
         return dict(line.split(" ", 1) for line in self.guest_command(guest, "info").splitlines() if " " in line)
+
+    def agent(self, node: str, guest: GuestState | str, execute: str, **arguments: Any) -> Any:
+        """Ask a guest's agent, as libvirt does; returns what it returns."""
+        request = json.dumps({"execute": execute, "arguments": arguments})
+        return json.loads(self.virsh(node, "qemu-agent-command", self.guest(guest).uuid, request, "--timeout", "10"))["return"]
 
     def write_marker(self, guest: GuestState | str, marker: str) -> int:
         """Have a guest write a line that is on its disk when this returns; returns how many there are."""
@@ -203,8 +242,11 @@ class Guests(Nodes):
         return {node: json.loads(self.exec(node, "python3", "-", stdin=LOOK).stdout) for node in nodes if self.is_running(node)}
 
     def read_disk(self, node: str, path: str, name: str, image_format: str = "qcow2") -> str:
-        """A file out of the file system in a disk image, read on a copy of it (so also while nobody should write to it)."""
-        script = 'qemu-img convert -U -f "$2" -O raw "$1" "$3/disk" && { e2fsck -fy "$3/disk" >/dev/null 2>&1; debugfs -R "cat $4" "$3/disk" 2>/dev/null; }'
+        """A file out of the ext4 in a disk image, read on a copy of it (so also while nobody should write to it)."""
+        script = 'qemu-img convert -U -f "$2" -O raw "$1" "$3/disk" && disk=$3/disk && '
+        # A partition table ends its sector with 55 aa; where there is none, ext4 leaves that sector empty.
+        script += f'if [ "$(od -An -tx1 -j510 -N2 "$disk")" = " 55 aa" ]; then disk="$disk?offset={PARTITION_START}"; fi && '
+        script += '{ e2fsck -fy "$disk" >/dev/null 2>&1; debugfs -R "cat $4" "$disk" 2>/dev/null; }'
         directory = self._seed_directory(node)
         try:
             return self.exec(node, "sh", "-c", script, "sh", path, image_format, directory, f"/{name}", timeout=300).stdout
