@@ -4,12 +4,16 @@
 #
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
-"""What qemu-img says of an image. The format always comes from the caller: a guest can write any header into its raw disk."""
+"""What qemu-img says of an image, and the one thing it changes: the size.
+
+The format always comes from the caller: a guest can write any header into its raw disk.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import struct
 import subprocess
@@ -21,6 +25,8 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors imp
 FORMATS = ("raw", "qcow2")
 TIMEOUT_SECONDS = 120
 _MAX_CHAIN = 64
+_LOCKED = re.compile(r'Failed to get (shared )?"\w+" lock')
+_DONE = {"info": "read", "map": "read", "check": "checked", "resize": "grown"}
 _QCOW2_HEADER = struct.Struct(">4sIQIIQ")  # magic, version, backing file offset and size, cluster bits, virtual size
 
 
@@ -35,12 +41,16 @@ class Image(t.NamedTuple):
     data_file: str | None
     encrypted: bool
     internal_snapshots: int
+    #: qcow2 only: ``0.10`` (version 2) or ``1.1`` (version 3).
+    compat: str | None = None
+    #: qcow2 only: QEMU found damage and has marked the image; it is opened for reading only.
+    corrupt: bool = False
 
 
-def info(path: str, image_format: str, in_use: bool = False) -> Image:
-    """``in_use``: a running guest has it open, so no lock can be taken."""
-    length = regular_file(path)
-    answer = json.loads(_run("info", path, image_format, in_use))
+def info(path: str, image_format: str, in_use: bool = False, devices: bool = False) -> Image:
+    """``in_use``: a running guest has it open, so no lock can be taken. ``devices``: a block device is as good as a file."""
+    length = length_of(path) if devices else regular_file(path)
+    answer = json.loads(_run("info", path, image_format, _reading(in_use)))
     specific = answer.get("format-specific", {}).get("data", {})
     return Image(
         virtual_bytes=int(answer["virtual-size"]),
@@ -51,13 +61,15 @@ def info(path: str, image_format: str, in_use: bool = False) -> Image:
         data_file=specific.get("data-file"),
         encrypted=bool(answer.get("encrypted")),
         internal_snapshots=len(answer.get("snapshots", [])),
+        compat=specific.get("compat"),
+        corrupt=bool(specific.get("corrupt")),
     )
 
 
 def extents(path: str, image_format: str, in_use: bool = False) -> list[dict[str, t.Any]]:
     """``qemu-img map``: start, length, data, zero … of every run of the guest-visible content."""
     regular_file(path)
-    return list(json.loads(_run("map", path, image_format, in_use)))
+    return list(json.loads(_run("map", path, image_format, _reading(in_use))))
 
 
 def chain(path: str, image: Image) -> tuple[list[dict[str, str]], str | None]:
@@ -102,6 +114,50 @@ def regular_file(path: str) -> int:
     return status.st_size
 
 
+def length_of(path: str) -> int:
+    """Bytes of a regular file or of a block device. Raises ColdmoveError for anything else."""
+    if not is_device(path):
+        return regular_file(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return os.lseek(descriptor, 0, os.SEEK_END)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise ColdmoveError(f"{path}: {exc.strerror}") from exc
+
+
+def is_device(path: str) -> bool:
+    """Whether there is a block device at this absolute path."""
+    try:
+        return path.startswith("/") and stat.S_ISBLK(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def resize(path: str, image_format: str, virtual_bytes: int) -> None:
+    """Set the size that the guest sees of an image that nobody has open. Never smaller: qemu-img is not told ``--shrink``.
+
+    Raises ColdmoveError in qemu-img's own words, with the image as it was.
+    """
+    length_of(path)
+    _run("resize", path, image_format, [], str(virtual_bytes))
+
+
+def corruptions(path: str) -> int:
+    """Errors in the metadata of a qcow2 image that nobody has open. Clusters that are merely lost do no harm and are not counted."""
+    length_of(path)
+    answer = json.loads(_run("check", path, "qcow2", ["--output=json"], fine=(0, 2, 3)))
+    return int(answer.get("corruptions", 0)) + int(answer.get("check-errors", 0))
+
+
+def measured(virtual_bytes: int) -> int:
+    """Bytes that a device must have for a qcow2 image of that size whose guest has written every block."""
+    arguments = ["qemu-img", "measure", "--output=json", "-O", "qcow2", "--size", str(virtual_bytes)]
+    return int(json.loads(_output(arguments, "a new image"))["fully-allocated"])
+
+
 def virtual_size(path: str, image_format: str) -> int:
     """The size that the guest sees, without starting a program: for overviews of many images. Not a check of the image."""
     length = regular_file(path)
@@ -124,18 +180,33 @@ def _beside(path: str, name: str) -> str | None:
     return os.path.join(os.path.dirname(path), name)
 
 
-def _run(command: str, path: str, image_format: str, in_use: bool) -> str:
+def _reading(in_use: bool) -> list[str]:
+    return ["--output=json", *(["-U"] if in_use else [])]
+
+
+def _run(command: str, path: str, image_format: str, options: t.Sequence[str], *operands: str, fine: t.Container[int] = (0,)) -> str:
     if image_format not in FORMATS:
         raise ColdmoveError(f"{path} has the format {image_format}; only {' and '.join(FORMATS)} are known")
     # An absolute path is never taken for an option or a protocol, and without --image-opts no character in it is special.
-    arguments = ["qemu-img", command, "--output=json", *(["-U"] if in_use else []), "-f", image_format, "--", path]
+    return _output(["qemu-img", command, *options, "-f", image_format, "--", path, *operands], f"{path} cannot be {_DONE[command]} as {image_format}", fine)
+
+
+def _output(arguments: list[str], problem: str, fine: t.Container[int] = (0,)) -> str:
     try:
         # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one
         done = subprocess.run(arguments, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_SECONDS, check=False, env={**os.environ, "LC_ALL": "C"})
     except FileNotFoundError as exc:
         raise ColdmoveError("qemu-img is missing on this node: run the playbook coldmove.libvirt.prepare") from exc
     except subprocess.TimeoutExpired as exc:
-        raise ColdmoveError(f"qemu-img {command} gave no answer for {path} in {TIMEOUT_SECONDS} s; is its storage stuck?") from exc
-    if done.returncode != 0:
-        raise ColdmoveError(f"{path} cannot be read as {image_format}: {done.stderr.decode(errors='replace').strip()}")
+        raise ColdmoveError(f"{problem}: qemu-img {arguments[1]} gave no answer in {TIMEOUT_SECONDS} s; is its storage stuck?") from exc
+    if done.returncode not in fine:
+        raise ColdmoveError(f"{problem}: {_words(done)}")
     return done.stdout.decode(errors="surrogateescape")
+
+
+def _words(done: subprocess.CompletedProcess[bytes]) -> str:
+    """What qemu-img said last: it may say a lot before."""
+    said = done.stderr.decode(errors="replace").strip()
+    if _LOCKED.search(said):
+        return "another process has it open; if a server runs on it, name the server and the disk's target instead of the file"
+    return said.splitlines()[-1] if said else f"qemu-img ended with code {done.returncode}"
