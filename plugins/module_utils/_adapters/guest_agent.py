@@ -4,48 +4,84 @@
 #
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
-"""The only door to guest agents (qemu-ga), asked through libvirt. What a guest answers is the guest's word: never trusted, never run."""
+"""The only door to the guest agent (qemu-ga) of a running server, through libvirt."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
-import math
+import time
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import Domain
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
 try:
     import libvirt
     import libvirt_qemu
+except ImportError:  # told by libvirt_host.connected()
+    pass
 
-    HAS_LIBVIRT_QEMU = True
-except ImportError:
-    HAS_LIBVIRT_QEMU = False
-
-
-class AgentSilent(ColdmoveError):
-    """No agent answers: there is none, it is not running (yet), or it did not answer in time. It may have done what it was asked."""
-
-
-class AgentRefused(ColdmoveError):
-    """The agent has answered with an error."""
+PING_SECONDS = 5
+POLL_SECONDS = 0.2
+#: Where tools that grow things are; an agent may have been started with little in its PATH.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def ask(domain: Domain, command: str, arguments: t.Mapping[str, t.Any] | None = None, timeout_seconds: float = 10.0) -> t.Any:
-    """What the agent returns to one command, like ``guest-ping``. Raises AgentSilent and AgentRefused."""
-    if not HAS_LIBVIRT_QEMU:
-        raise ColdmoveError("The Python library libvirt_qemu (python3-libvirt) is missing on this node: run the playbook coldmove.libvirt.prepare.")
-    request = json.dumps({"execute": command, **({"arguments": dict(arguments)} if arguments else {})})
+class Done(t.NamedTuple):
+    """How a program in the guest ended."""
+
+    code: int
+    output: str
+    errors: str
+
+
+class GuestAgent:
+    """The agent of one running domain. What it says comes from the guest: it is data, never a command."""
+
+    def __init__(self, domain: t.Any) -> None:
+        self._domain = domain
+
+    def answers(self) -> bool:
+        """Whether an agent is there and well."""
+        try:
+            self.ask("guest-ping", {}, PING_SECONDS)
+        except ColdmoveError:
+            return False
+        return True
+
+    def run(self, *command: str, timeout: float = 60) -> Done:
+        """Run a program in the guest as its root and wait for its end (``timeout``: seconds). Raises ColdmoveError if the agent refuses to."""
+        told: dict[str, t.Any] = {"path": command[0], "arg": list(command[1:]), "env": [f"PATH={_PATH}", "LC_ALL=C"], "capture-output": True}
+        number = _whole(self.ask("guest-exec", told), "pid")
+        deadline = time.monotonic() + timeout
+        while True:
+            status = self.ask("guest-exec-status", {"pid": number})
+            if isinstance(status, dict) and status.get("exited"):
+                return Done(int(status.get("exitcode", -1)), _text(status.get("out-data")), _text(status.get("err-data")))
+            if time.monotonic() >= deadline:
+                raise ColdmoveError(f"{command[0]} has not ended in the guest within {timeout:g} s; it may still be at work there")
+            time.sleep(POLL_SECONDS)
+
+    def ask(self, what: str, arguments: t.Mapping[str, t.Any], timeout: int = 30) -> t.Any:
+        """One command of the agent's protocol (``timeout``: seconds)."""
+        line = json.dumps({"execute": what, "arguments": arguments})
+        try:
+            return json.loads(libvirt_qemu.qemuAgentCommand(self._domain, line, timeout, 0)).get("return")
+        except libvirt.libvirtError as exc:
+            raise ColdmoveError(f"the guest agent does not do {what}: {exc.get_error_message() or exc}") from exc
+        except (ValueError, AttributeError) as exc:
+            raise ColdmoveError(f"the guest agent's answer to {what} is not understood") from exc
+
+
+def _whole(answer: t.Any, key: str) -> int:
+    if not isinstance(answer, dict) or not isinstance(answer.get(key), int):
+        raise ColdmoveError("the guest agent's answer to guest-exec is not understood")
+    return int(answer[key])
+
+
+def _text(data: t.Any) -> str:
     try:
-        # libvirt counts whole seconds; 0 would mean not to wait at all.
-        answer = libvirt_qemu.qemuAgentCommand(domain, request, max(1, math.ceil(timeout_seconds)), 0)
-    except libvirt.libvirtError as exc:
-        # Older libvirt has no code of its own for what the agent itself says.
-        refusals = (libvirt.VIR_ERR_INTERNAL_ERROR, getattr(libvirt, "VIR_ERR_AGENT_COMMAND_FAILED", None))
-        kind = AgentRefused if exc.get_error_code() in refusals else AgentSilent
-        raise kind(f"guest agent, {command}: {exc.get_error_message()}") from exc
-    try:
-        return json.loads(answer)["return"]
-    except (ValueError, TypeError, KeyError) as exc:
-        raise AgentRefused(f"guest agent, {command}: its answer cannot be read") from exc
+        return base64.b64decode(data or "").decode("utf-8", errors="replace")
+    except (TypeError, ValueError, binascii.Error):
+        return ""
