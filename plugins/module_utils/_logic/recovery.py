@@ -31,7 +31,9 @@ Name = t.Literal["roll_back", "finish", "resume_confirm", "resume_revert", "clea
 #: ``withdraw_dest`` stops the guest on dest and undefines it there, its files stay; ``clean_dest`` deletes the files that the record names there.
 #: ``restore_source`` brings the held copy back, defined and off; ``delete_held`` deletes it.
 #: ``close`` writes the outcome into the record and closes the journals.
-Step = t.Literal["withdraw_dest", "clean_dest", "define_dest", "start_dest", "restore_source", "start_source", "delete_held", "close"]
+Step = t.Literal["withdraw_dest", "define_dest", "start_dest", "restore_source", "start_source", "clean_dest", "delete_held", "close"]
+#: The order in which every decision has its steps, and roles/recover/tasks/act.yml takes them.
+ORDER: tuple[Step, ...] = t.get_args(Step)
 
 
 class Decision(t.TypedDict):
@@ -389,7 +391,7 @@ def _one_pending(step: Step, host: str, domain: str, other: str, other_domain: s
 
 
 def _decision(name: Name, reason: str, steps: list[Step], pending_hosts: t.Sequence[str] = ()) -> Decision:
-    return {"decision": name, "reason": reason, "steps": steps, "pending_hosts": list(pending_hosts)}
+    return {"decision": name, "reason": reason, "steps": sorted(steps, key=ORDER.index), "pending_hosts": list(pending_hosts)}
 
 
 def _nothing(reason: str) -> Decision:
