@@ -159,6 +159,9 @@ server:
     page_size_kib:
       description: Size in KiB of the huge pages that back the guest's memory, or none.
       type: int
+    image:
+      description: The least that the server's image asks for, C(min_ram_mb) (MiB) and C(min_disk_gb) (GiB), from the domain's metadata, or none.
+      type: dict
     external_files:
       description: Files that are not the server's own but that it needs (kernel, firmware, read-only media). They must exist on dest.
       type: list

@@ -111,7 +111,7 @@ node:
     domains:
       description:
         - Every domain, with C(uuid), C(name), C(state), C(autostart), C(vcpus), C(memory_mb), C(disk_bytes) (virtual sizes of its own local disks),
-          C(macs), C(disk_paths) and C(locked) (C(by) and C(reason), or none).
+          C(macs), C(disk_paths), C(locked) (C(by) and C(reason), or none) and C(project) (of the domain's metadata, or none).
       type: list
       elements: dict
     journals:

@@ -12,6 +12,7 @@ import functools
 import typing as t
 from collections.abc import Callable, Mapping
 
+import yaml
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import inputs
@@ -55,6 +56,26 @@ def a_dict(value: t.Any, name: str) -> dict[str, t.Any]:
     if not isinstance(value, Mapping):
         raise AnsibleFilterError(f"{name} must be a dictionary, not {type(value).__name__}")
     return t.cast("dict[str, t.Any]", plain(value))
+
+
+def as_written(value: t.Any, name: str) -> t.Any:
+    """``value`` as plain values; a mapping may have come as text, from a survey or ``-e name=value``.
+
+    Whatever stands in such text stays text: YAML would read 010 as 8 and 1:30 as 90.
+    """
+    if not isinstance(value, str) or not (value.lstrip().startswith("{") or ":" in value):
+        return plain(value)
+    try:
+        found = yaml.load(value, Loader=yaml.BaseLoader)  # builds nothing but text, lists and mappings
+    except yaml.YAMLError as exc:
+        raise AnsibleFilterError(_unreadable(value, name, exc)) from None
+    return plain(found) if isinstance(found, Mapping) else plain(value)
+
+
+def _unreadable(value: str, name: str, problem: yaml.YAMLError) -> str:
+    reason = getattr(problem, "problem", None) or "it is no YAML"
+    pasted = f"""-e '{{"{name}": {{...}}}}'"""
+    return f"{name} is {value!r}, which cannot be read as a mapping ({reason}). On the command line write it as JSON: {pasted}"
 
 
 def a_list(value: t.Any, name: str) -> list[t.Any]:

@@ -269,7 +269,7 @@ def test_facts_of_a_node(host: Host, xml: str, tmp_path: Path, state_dir: Path) 
     (mine,) = [domain for domain in node["domains"] if domain["name"] == "web"]
     assert mine == {
         "uuid": UUID, "name": "web", "state": "shutoff", "autostart": False, "vcpus": 1, "memory_mb": 256,
-        "disk_bytes": 1 << 20, "macs": ["52:54:00:00:00:01"], "disk_paths": [str(tmp_path / "a.raw")], "locked": None,
+        "disk_bytes": 1 << 20, "macs": ["52:54:00:00:00:01"], "disk_paths": [str(tmp_path / "a.raw")], "locked": None, "project": None,
     }  # fmt: skip
     assert node["networks"] == ["default"]
     assert [pool["name"] for pool in node["pools"]] == ["default-pool"]

@@ -91,7 +91,8 @@ def summary(xml: str) -> Facts:
     facts.update(_capacity(root))
     facts["macs"] = [nic["mac"] for nic in read_nics(root) if nic["mac"]]
     facts["disks"] = read_disks(root, None)
-    facts["locked"] = _metadata(root.find(f"metadata/{NS}server"))["locked"]
+    metadata = _metadata(root.find(f"metadata/{NS}server"))
+    facts.update({key: metadata[key] for key in ("locked", "project")})
     return facts
 
 
@@ -211,13 +212,14 @@ def implied_nvram(command_line: str) -> str | None:
 
 def _metadata(meta: Element) -> Facts:
     if meta is None:
-        return {"locked": None, "project": None, "group": None, "flavor": None, "origin": None}
+        return {"locked": None, "project": None, "group": None, "flavor": None, "image": None, "origin": None}
     locked = meta.find(f"{NS}locked")
     return {
         "locked": {"by": locked.get("by", ""), "reason": locked.get("reason", "")} if locked is not None else None,
         "project": _text(meta, f"{NS}project"),
         "group": _text(meta, f"{NS}group"),
         "flavor": _flavor(meta.find(f"{NS}flavor")),
+        "image": _image(meta.find(f"{NS}image")),
         "origin": _text(meta, f"{NS}origin"),
     }
 
@@ -234,6 +236,11 @@ def _flavor(element: Element) -> Facts | None:
     flavor.update({key: number(element.get(key)) for key in ("vcpus", "memory_mb", "root_gb", "ephemeral_gb", "swap_mb")})
     flavor["extra_specs"] = {spec.get("name"): (spec.text or "").strip() for spec in element.iterfind(f"{NS}extra_spec") if spec.get("name")}
     return flavor
+
+
+def _image(element: Element) -> Facts | None:
+    """The least that the image which the server was made from asks of a flavor."""
+    return None if element is None else {key: number(element.get(key)) for key in ("min_ram_mb", "min_disk_gb")}
 
 
 def read_disks(root: Element, meta: Element) -> list[Facts]:

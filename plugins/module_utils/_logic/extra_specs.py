@@ -18,6 +18,7 @@ import typing as t
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import cpusets, text
 
 TOPOLOGY = ("hw:cpu_sockets", "hw:cpu_cores", "hw:cpu_threads")
+FAMILIES = ("hw", "trait")
 KNOWN = (*TOPOLOGY, "hw:cpu_policy", "hw:mem_page_size", "hw:numa_nodes", "hw:numa_cpus.N", "hw:numa_mem.N")
 #: Pages of the host that need no reservation: ``hw:mem_page_size=4`` says the same as ``small``.
 SMALL_PAGE_KIB = 4
@@ -101,11 +102,26 @@ def _read(key: str, value: str, found: dict[str, t.Any], traits: dict[str, set[s
     elif per_cell:
         found["numa_memory_mb"][int(per_cell[2])] = _count(value)
     elif key.startswith("trait:"):
-        traits[_one_of(value, ("required", "forbidden"))].add(key[len("trait:") :])
-    elif key.startswith("hw:"):
+        traits[_one_of(value, ("required", "forbidden"))].add(_trait(key[len("trait:") :]))
+    elif _family(key) in FAMILIES:  # also a slip like "HW:" or " hw:", which would be kept and ask for nothing
         close = text.close_to(key, KNOWN)
         hint = f"did you mean {text.quoted(close[0])}?" if close else f"known are {', '.join(KNOWN)}"
         raise ValueError(f"is not known and would be ignored in silence; {hint}")
+
+
+def ignored(extra_specs: t.Iterable[str]) -> list[str]:
+    """Keys of other families: kept with the flavor, without effect."""
+    return [key for key in extra_specs if _family(key) not in FAMILIES]
+
+
+def _family(key: str) -> str:
+    return key.partition(":")[0].strip().lower() if ":" in key else ""
+
+
+def _trait(name: str) -> str:
+    if not name.strip():
+        raise ValueError("names no trait")
+    return name
 
 
 def _count(value: str) -> int:
@@ -132,7 +148,7 @@ def _page(value: str) -> Page:
 
 def _cpus(value: str) -> frozenset[int]:
     try:
-        numbers = cpusets.parse(value)
+        numbers = frozenset() if re.search(r"\d{6}", value) else cpusets.parse(value)
     except ValueError:
         numbers = frozenset()
     if not numbers:
@@ -163,6 +179,8 @@ def cells(specs: Specs, vcpus: int, memory_mb: int) -> list[Cell]:
     if not specs.bound:
         return []
     number = specs.numa_nodes or 1
+    if number > vcpus:
+        raise ValueError(f"{vcpus} vCPUs cannot be split over {number} NUMA cells")
     cpus = _split_vcpus(specs, number, vcpus)
     memory = _split_memory(specs, number, memory_mb)
     return [Cell(tuple(sorted(part)), size) for part, size in zip(cpus, memory)]
@@ -195,10 +213,20 @@ def _split_memory(specs: Specs, number: int, memory_mb: int) -> list[int]:
     return parts
 
 
+def _whole_pages(specs: Specs, vcpus: int, memory_mb: int) -> None:
+    """Raises ValueError if the memory of a cell cannot be made of them."""
+    for part in sorted({cell.memory_mb for cell in cells(specs, vcpus, memory_mb)} or {memory_mb}):
+        if isinstance(specs.page, int) and part * 1024 % specs.page:
+            raise ValueError(f"{part} MiB of memory are no whole number of pages of {specs.page} KiB")
+
+
 def problems(extra_specs: t.Mapping[str, t.Any], vcpus: int, memory_mb: int) -> list[str]:
     """Everything that is wrong with the extra specs of a flavor of that size, one sentence each."""
     specs, found = parse(extra_specs)
-    for check in (lambda: topology(specs, vcpus) if specs.topology else None, lambda: cells(specs, vcpus, memory_mb)):
+    checks: list[t.Callable[[], object]] = [lambda: _whole_pages(specs, vcpus, memory_mb)]
+    if specs.topology:
+        checks.insert(0, lambda: topology(specs, vcpus))
+    for check in checks:
         try:
             check()
         except ValueError as exc:

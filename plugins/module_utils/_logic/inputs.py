@@ -18,6 +18,8 @@ Convert = t.Callable[[t.Any], t.Any]
 
 _TRUE = ("true", "yes", "on", "y", "t", "1")
 _FALSE = ("false", "no", "off", "n", "f", "0")
+# A leading zero would be octal in some of the places where a number can be written.
+_FIGURE = re.compile(r"-?(?:0|[1-9][0-9]*)")
 
 
 def given(value: t.Any) -> bool:
@@ -66,6 +68,20 @@ def positive(value: t.Any) -> int:
     if not found:
         raise ValueError("it must be more than 0")
     return found
+
+
+def figure(value: t.Any, unit: str, least: int, most: int) -> int:
+    """A whole number of a unit that is not written. Nothing is guessed: no ``10 GB``, no ``1e3``. Of 4 / 2, Jinja makes 2.0, which is right."""
+    written = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    of_unit = f" of {unit}, without a unit" if unit else ""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or not _FIGURE.fullmatch(written):
+        raise ValueError(f"it must be a whole number{of_unit}, {least} or more")
+    # Not converted before its length is known: Python refuses to convert thousands of digits.
+    if len(written) > len(str(most)) + 1 or int(written) > most:
+        raise ValueError(f"it must be at most {most}{f' {unit} (is the unit right?)' if unit else ''}")
+    if int(written) < least:
+        raise ValueError(f"it must be a whole number{of_unit}, {least} or more")
+    return int(written)
 
 
 def ratio(value: t.Any) -> float:

@@ -32,6 +32,7 @@ class Domain(t.TypedDict, total=False):
     macs: list[str]
     disk_paths: list[str]
     locked: Locked | None
+    project: str | None
 
 
 class Pool(t.TypedDict, total=False):
@@ -109,6 +110,7 @@ class Disk(t.TypedDict, total=False):
     virtual_bytes: int | None
     allocated_bytes: int | None
     size_bytes: int | None
+    internal_snapshots: int
     readonly: bool
     shareable: bool
     role: str
@@ -134,6 +136,18 @@ class Nvram(t.TypedDict, total=False):
 class Locked(t.TypedDict, total=False):
     by: str | None
     reason: str | None
+
+
+class Flavor(t.TypedDict):
+    """A whole flavor: GiB and MiB."""
+
+    name: str
+    vcpus: int
+    memory_mb: int
+    root_gb: int
+    ephemeral_gb: int
+    swap_mb: int
+    extra_specs: dict[str, str]
 
 
 class Server(t.TypedDict, total=False):
@@ -164,6 +178,12 @@ class Server(t.TypedDict, total=False):
     locked: Locked | None
     project: str | None
     group: str | None
+    flavor: dict[str, t.Any] | None
+    image: dict[str, int | None] | None
+    topology: dict[str, int] | None
+    pins: dict[str, str]
+    numa_cells: int
+    page_size_kib: int | None
     blockers: list[str]
     external_files: list[str]
 

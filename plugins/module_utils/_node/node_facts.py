@@ -120,6 +120,7 @@ def _overview(host: LibvirtHost, brief: Facts) -> Facts:
         "macs": told["macs"],
         "disk_paths": paths,
         "locked": told["locked"] or (domain_xml.lock(brief["live_xml"]) if brief["live_xml"] else None),
+        "project": told["project"],
     }
 
 

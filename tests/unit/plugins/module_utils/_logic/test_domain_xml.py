@@ -44,8 +44,12 @@ def test_metadata_is_read() -> None:
     server = (
         "<flavor name='m1.small' vcpus='1' memory_mb='512' root_gb='10' swap_mb='x'><extra_spec name='hw:a'>b</extra_spec></flavor>"
         "<disk target='vdb' role='swap'/><project>web</project> <group>anti</group> <locked by='ann' reason='audit'/>"
+        "<image min_ram_mb='256' min_disk_gb='x'/>"
     )
-    facts = domain_xml.describe(domain(server=server, devices=disk("/i/a") + disk("/i/b", "vdb")))
+    xml = domain(server=server, devices=disk("/i/a") + disk("/i/b", "vdb"))
+    facts, summary = domain_xml.describe(xml), domain_xml.summary(xml)
+    assert (summary["locked"], summary["project"]) == (facts["locked"], "web")
+    assert facts["image"] == {"min_ram_mb": 256, "min_disk_gb": None}
     assert facts["locked"] == {"by": "ann", "reason": "audit"}
     assert (facts["project"], facts["group"]) == ("web", "anti")
     assert facts["flavor"] == {
@@ -57,7 +61,8 @@ def test_metadata_is_read() -> None:
 
 def test_no_metadata_is_no_lock() -> None:
     facts = domain_xml.describe(domain())
-    assert [facts[key] for key in ("locked", "project", "group", "flavor", "origin")] == [None] * 5
+    assert [facts[key] for key in ("locked", "project", "group", "flavor", "image", "origin")] == [None] * 6
+    assert domain_xml.summary(domain())["project"] is None
 
 
 def test_the_layout_of_cpus_and_memory_is_read() -> None:

@@ -47,6 +47,14 @@ def test_everything_that_is_known_is_understood() -> None:
         ({"hw:cpu_sockets": "3"}, "4 vCPUs cannot be cut into 3 sockets"),
         ({"hw:cpu_sockets": "8"}, "cannot be cut into 8 sockets"),
         ({"trait:X": "maybe"}, "required or forbidden"),
+        ({"trait: ": "required"}, "names no trait"),
+        ({"HW:cpu_policy": "dedicated"}, "did you mean 'hw:cpu_policy'"),
+        ({" hw:cpu_policy": "dedicated"}, "did you mean 'hw:cpu_policy'"),
+        ({"hw:mem_page_size": "1GB", "hw:numa_nodes": "2"}, "512 MiB of memory are no whole number of pages of 1048576 KiB"),
+        ({"hw:numa_nodes": "8"}, "4 vCPUs cannot be split over 8 NUMA cells"),
+        ({"hw:numa_nodes": "900000000", "hw:numa_cpus.0": "0-3"}, "4 vCPUs cannot be split over 900000000 NUMA cells"),
+        ({"hw:numa_nodes": "9" * 5000}, "whole number"),
+        ({"hw:numa_nodes": "1", "hw:numa_cpus.0": "0-99999999999"}, "vCPU numbers"),
     ],
 )
 def test_what_does_not_come_out_is_one_sentence(specs: dict[str, str], reason: str) -> None:
@@ -62,6 +70,19 @@ def test_what_does_not_come_out_is_one_sentence(specs: dict[str, str], reason: s
 def test_sizes_of_pages(value: str, page: object, huge: bool) -> None:
     specs, problems = extra_specs.parse({"hw:mem_page_size": value})
     assert (specs.page, specs.huge_pages, specs.bound, problems) == (page, huge, huge, [])
+
+
+def test_what_has_no_effect_is_known() -> None:
+    assert extra_specs.ignored({"quota:x": "1", "hw:cpu_cores": "1", "trait:X": "required", "mine": "x", "hw": "x"}) == ["quota:x", "mine", "hw"]
+
+
+@given(st.dictionaries(st.text(max_size=20) | st.sampled_from(extra_specs.KNOWN), st.text(max_size=20)))
+def test_no_input_breaks_it_and_what_is_taken_comes_out(written: dict[str, str]) -> None:
+    if not extra_specs.problems(written, 4, 4096):
+        specs, found = extra_specs.parse(written)
+        assert found == []
+        extra_specs.topology(specs, 4)
+        extra_specs.cells(specs, 4, 4096)
 
 
 def test_nothing_asked_for_needs_no_place() -> None:
