@@ -106,9 +106,9 @@ def resize_plan(
     server: t.Any, flavor: t.Any, flavors: t.Any = None, quotas: t.Any = None, nodes: t.Any = None, migrations: t.Any = None, in_place: t.Any = False
 ) -> t.Any:
     """Plan the resize."""
-    known = as_written(flavors, "flavors")
+    known = as_written(flavors)
     named = isinstance(known, dict) and str(flavor) in known
-    asked = plain(flavor) if named else as_written(flavor, "flavor")
+    asked = plain(flavor) if named else as_written(flavor)
     try:
         stays = inputs.given(in_place) and inputs.boolean(in_place)
     except ValueError as exc:
@@ -116,7 +116,7 @@ def resize_plan(
     facts: t.Any = a_dict(server, "server")
     around: t.Any = a_dict(nodes or {}, "nodes")
     records: t.Any = dicts(migrations, "migrations")
-    return resizing.plan(facts, asked, known, as_written(quotas, "quotas"), around, records, in_place=stays)
+    return resizing.plan(facts, asked, known, as_written(quotas), around, records, in_place=stays)
 
 
 class FilterModule:

@@ -58,24 +58,18 @@ def a_dict(value: t.Any, name: str) -> dict[str, t.Any]:
     return t.cast("dict[str, t.Any]", plain(value))
 
 
-def as_written(value: t.Any, name: str) -> t.Any:
-    """``value`` as plain values; a mapping may have come as text, from a survey or ``-e name=value``.
+def as_written(value: t.Any) -> t.Any:
+    """``value`` as plain values; a mapping may have come as YAML or JSON text, from a survey or ``-e name=value``.
 
-    Whatever stands in such text stays text: YAML would read 010 as 8 and 1:30 as 90.
+    Whatever stands in such text stays text: YAML would read 010 as 8 and 1:30 as 90. What cannot be read as a mapping stays one text.
     """
-    if not isinstance(value, str) or not (value.lstrip().startswith("{") or ":" in value):
+    if not isinstance(value, str) or ":" not in value:
         return plain(value)
     try:
         found = yaml.load(value, Loader=yaml.BaseLoader)  # builds nothing but text, lists and mappings
-    except yaml.YAMLError as exc:
-        raise AnsibleFilterError(_unreadable(value, name, exc)) from None
-    return plain(found) if isinstance(found, Mapping) else plain(value)
-
-
-def _unreadable(value: str, name: str, problem: yaml.YAMLError) -> str:
-    reason = getattr(problem, "problem", None) or "it is no YAML"
-    pasted = f"""-e '{{"{name}": {{...}}}}'"""
-    return f"{name} is {value!r}, which cannot be read as a mapping ({reason}). On the command line write it as JSON: {pasted}"
+    except yaml.YAMLError:
+        found = None
+    return plain(found if isinstance(found, Mapping) else value)
 
 
 def a_list(value: t.Any, name: str) -> list[t.Any]:

@@ -78,6 +78,8 @@ def _parse_named(asked: t.Any, known: t.Mapping[str, t.Any]) -> Parsed:
         return Parsed(None, [f"flavor is {_kind(asked)}: it must be the name of a flavor, or a flavor as a mapping"])
     name = str(asked).strip()
     what = f"flavor {text.quoted(name)}"
+    if name not in known and name.startswith("{"):
+        return Parsed(None, [f"""{what} cannot be read as a mapping. On the command line write it as JSON: -e '{{"flavor": {{"vcpus": 2, …}}}}'"""])
     if name not in known:
         close = text.close_to(name, _usable(known))
         return Parsed(None, [f"{what} is not known{' (did you mean ' + text.shown(close[0]) + '?)' if close else ''}"])
