@@ -63,10 +63,21 @@ options:
         description: Bytes that the file occupies on the source.
         type: int
         default: 0
-      copy:
-        description: Whether the content crosses. A swap disk is created blank instead.
-        type: bool
-        default: true
+      way:
+        description:
+          - How the file comes to be on the dest.
+          - V(copy) carries its content over.
+          - V(blank) makes it anew, empty, as a swap disk is.
+          - V(drop) means that the dest has none, as for the swap disk of a flavor without swap.
+          - V(overlay), on the same node, puts a new image on top of it. The old image is the held copy and keeps its name.
+          - V(replace), on the same node, makes it anew, empty, under the same name.
+        type: str
+        choices: [copy, blank, drop, overlay, replace]
+        default: copy
+      grow_to_bytes:
+        description: Size in bytes that the guest is to see on the dest. V(0) if it stays as it is.
+        type: int
+        default: 0
 """
 
     JOB = r"""

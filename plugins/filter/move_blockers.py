@@ -53,6 +53,15 @@ options:
     description: Why the data channel from source to dest did not open. Empty if it did.
     type: str
     default: ""
+  in_place:
+    description: The server stays on its node, source and dest are one.
+    type: bool
+    default: false
+  refusals:
+    description: Reasons that the verb itself has found, C(errors) of P(coldmove.libvirt.resize_plan#filter). They come first.
+    type: list
+    elements: str
+    default: []
   need:
     description: What the server needs on the dest, as for P(coldmove.libvirt.select_hosts#filter).
     type: dict
@@ -86,9 +95,12 @@ def move_blockers(
     own_migration: t.Any = "",
     channel_error: t.Any = "",
     need: t.Any = None,
+    in_place: t.Any = False,
+    refusals: t.Any = None,
 ) -> list[str]:
     """All reasons."""
     options: t.Any = {"own_migration": text_or_empty(own_migration), "channel_error": text_or_empty(channel_error)}
+    options["in_place"], options["refusals"] = bool(in_place), [str(reason) for reason in refusals or []]
     if need:
         options["need"] = {"vcpus": 0, "memory_mb": 0, "disk_bytes": 0, **a_dict(need, "need")}
     facts: t.Any = a_dict(server, "server")
@@ -97,7 +109,7 @@ def move_blockers(
     planned: t.Any = dicts(files, "files")
     found: t.Any = dicts(migrations, "migrations")
     if not ends[1]:
-        return prechecks.source_blockers(facts, ends[0], planned, found)
+        return prechecks.source_blockers(facts, ends[0], planned, found, options)
     return prechecks.move_blockers(facts, ends[0], ends[1], answers, planned, migrations=found, options=options)
 
 

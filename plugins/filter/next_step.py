@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import servers, verbs
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, a_number, dicts, guarded, text_or_empty
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, a_number, dicts, guarded, plain, text_or_empty
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import liveness_of
 
 DOCUMENTATION = r"""
@@ -27,7 +27,7 @@ options:
   verb:
     description: The verb.
     type: str
-    choices: [cold_migrate, confirm, revert]
+    choices: [cold_migrate, resize, confirm, revert]
     required: true
   server_uuid:
     description: UUID of the server.
@@ -45,6 +45,9 @@ options:
     description: The host that was named; empty for any.
     type: str
     default: ""
+  flavor:
+    description: The whole flavor that the server is to be resized to, C(new_flavor) of P(coldmove.libvirt.resize_plan#filter).
+    type: dict
 positional: verb, server_uuid, nodes, lease_seconds, target_host
 """
 
@@ -61,14 +64,16 @@ _value:
 """
 
 
-def next_step(migrations: t.Any, verb: t.Any, server_uuid: t.Any, nodes: t.Any, lease_seconds: t.Any = 60, target_host: t.Any = "") -> t.Any:
+def next_step(
+    migrations: t.Any, verb: t.Any, server_uuid: t.Any, nodes: t.Any, lease_seconds: t.Any = 60, target_host: t.Any = "", *, flavor: t.Any = None
+) -> t.Any:
     """Decide."""
     known = a_dict(nodes, "nodes")
     lease = a_number(lease_seconds, "lease_seconds", 60)
     records: t.Any = dicts(migrations, "migrations")
     uuid = str(server_uuid)
     locked = servers.lock_of(uuid, t.cast("t.Any", known))
-    return verbs.next_step(str(verb), records, uuid, lambda record: liveness_of(record, known, lease), text_or_empty(target_host), locked)
+    return verbs.next_step(str(verb), records, uuid, lambda record: liveness_of(record, known, lease), text_or_empty(target_host), locked, plain(flavor) or None)
 
 
 class FilterModule:

@@ -51,6 +51,10 @@ options:
       - What the server needs on its next node (C(vcpus), C(memory_mb), C(disk_bytes)).
       - By default what it is defined with today, and the virtual size of its local disks.
     type: dict
+  in_place:
+    description: The server may stay on its node, which is then asked for what it grows by. Give O(target_host) with it.
+    type: bool
+    default: false
   limit:
     description: How many candidates to return at most. The others are left out in silence, they are not refused.
     type: int
@@ -92,12 +96,13 @@ def select_hosts(
     source_host: t.Any = "",
     target_host: t.Any = "",
     need: t.Any = None,
+    in_place: t.Any = False,
     limit: t.Any = 10,
 ) -> dict[str, t.Any]:
     """Filter and weigh."""
     known = a_dict(nodes, "nodes")
     wanted = None if not need else t.cast("t.Any", {"vcpus": 0, "memory_mb": 0, "disk_bytes": 0, **a_dict(need, "need")})
-    request = scheduler.request_for(t.cast("t.Any", a_dict(server, "server")), text_or_empty(source_host), text_or_empty(target_host), wanted)
+    request = scheduler.request_for(t.cast("t.Any", a_dict(server, "server")), text_or_empty(source_host), text_or_empty(target_host), wanted, bool(in_place))
     selection = scheduler.select_hosts(request, known, t.cast("t.Any", dicts(migrations, "migrations")), int(limit))
     return {**selection, "need": request.need}
 

@@ -108,7 +108,7 @@ xml:
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.domain_xml import LXML_IMPORT_ERROR
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import definition
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import MIGRATION_ARGS, step
@@ -134,8 +134,8 @@ def main() -> None:
         required_if=[("state", "present", ["xml"]), ("state", "absent", ["uuid", "name"], True)],
         required_by={"migration_uuid": "migration_epoch"},
     )
-    if LXML_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("lxml"), exception=LXML_IMPORT_ERROR)
+    if domain_xml.LXML_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("lxml"), exception=domain_xml.LXML_IMPORT_ERROR)
     if libvirt_host.LIBVIRT_IMPORT_ERROR:
         module.fail_json(msg=missing_required_lib("libvirt"), exception=libvirt_host.LIBVIRT_IMPORT_ERROR)
     shown = definition.shown(module.params)
@@ -145,7 +145,9 @@ def main() -> None:
             result = reach(host, module.params, module.check_mode)
             if journal and module.params["state"] == "absent":
                 # Taken back: for whoever recovers this migration later, it has not been started here.
-                journal.note(starting=False, started=False)
+                journal.note(starting=False, started=False, defined_disks=None)
+            elif journal:
+                journal.note(defined_disks=sorted(domain_xml.disk_paths(result["xml"])))
         module.exit_json(invocation=shown, **result)
     except ColdmoveError as exc:
         module.fail_json(msg=str(exc), invocation=shown, **exc.result)

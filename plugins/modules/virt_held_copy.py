@@ -14,6 +14,8 @@ description:
     Neither C(virsh start), nor autostart, nor a human in a hurry can start it then.
   - Restoring brings the files, the definition and the autostart flag back. It does not start the server.
   - Deleting removes exactly the files that were set aside.
+  - Merging is the way to end a resize on the same node. Each overlay is written into the disk that it stands on, by a block job while the guest runs,
+    and deleted. The old files of other ways are deleted as with V(absent).
   - Runs on the source node.
 author: coldmove contributors (@coldmove)
 extends_documentation_fragment:
@@ -22,6 +24,7 @@ extends_documentation_fragment:
   - coldmove.libvirt._libvirt
   - coldmove.libvirt._migration
   - coldmove.libvirt._move_files
+  - coldmove.libvirt._move_files.job
 attributes:
   check_mode:
     support: full
@@ -37,7 +40,7 @@ options:
   state:
     description: What is wanted of the source copy.
     type: str
-    choices: [held, restored, absent]
+    choices: [held, restored, absent, merged]
     required: true
   server_uuid:
     description: UUID of the server.
@@ -48,6 +51,10 @@ options:
       - The domain XML as the record keeps it.
       - Used only if the node's own journal has none.
     type: str
+  stall_timeout:
+    description: Give up when a merge has got no further for so many seconds. Everything stays, and can be merged again.
+    type: int
+    default: 120
   autostart:
     description:
       - The autostart flag as the record keeps it.
@@ -76,12 +83,16 @@ deleted:
   description: Paths that were deleted.
   type: list
   elements: str
-  returned: O(state=absent)
+  returned: O(state=absent) or O(state=merged)
 kept:
   description: Paths that were left alone, each with the reason.
   type: list
   elements: str
-  returned: O(state=absent)
+  returned: O(state=absent) or O(state=merged)
+job:
+  description: State, progress and result of the merge.
+  type: dict
+  returned: O(state=merged)
 """
 
 import typing as t
@@ -90,15 +101,19 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import holding
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import holding, merging
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.files import owner_of
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending import Report
 
 
 def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     """Reach ``params['state']``; the module's result."""
     files, server = params["files"], params["server_uuid"]
+    if params["state"] == "merged":
+        return merge(journal, params)
     if params["state"] == "absent":
         deleted, kept = holding.release(journal, files)
         return {"changed": bool(deleted), "deleted": deleted, "kept": kept}
@@ -109,6 +124,20 @@ def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
         return {"changed": holding.restore(journal, host, server, files, params["definition"], params["autostart"])}
 
 
+def merge(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Merge the overlays as a job of the node, then delete what else was held."""
+    job = Job(journal, "merge")
+
+    def work(report: Report) -> dict[str, t.Any]:
+        with libvirt_host.connected(params["uri"]) as host:
+            return merging.merge(journal, host, params["server_uuid"], params["files"], params["stall_timeout"], report)
+
+    before = job.status()["state"]
+    status = follow(job, work, params)
+    deleted, kept = holding.release(journal, params["files"]) if status["state"] == "done" else ([], [])
+    return {"changed": before != "done" or bool(deleted), "job": status, "deleted": deleted, "kept": kept}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -116,11 +145,13 @@ def main() -> None:
             "uri": {"type": "str", "default": "qemu:///system"},
             "migration_uuid": {"type": "str", "required": True},
             "migration_epoch": {"type": "int", "required": True},
-            "state": {"type": "str", "choices": ["held", "restored", "absent"], "required": True},
+            "state": {"type": "str", "choices": ["held", "restored", "absent", "merged"], "required": True},
             "server_uuid": {"type": "str", "required": True},
             "files": FILES_ARG,
             "definition": {"type": "str", "no_log": True},
             "autostart": {"type": "bool", "default": False},
+            "stall_timeout": {"type": "int", "default": 120},
+            **JOB_ARGS,
         },
         supports_check_mode=True,
     )

@@ -35,6 +35,12 @@ options:
     description: UUID of the server.
     type: str
     required: true
+  side:
+    description:
+      - For a node that is source and dest, as which of them it is asked.
+      - The node has one definition of the server then. It is the dest's if this migration made it.
+    type: str
+    choices: [source, dest]
   close:
     description:
       - The migration has ended on this node. The journal is kept as a tombstone that refuses every later step.
@@ -74,6 +80,10 @@ move:
     written_bytes:
       description: What the server has written to the move's disks since it was started here. None if it does not run here.
       type: int
+    attached:
+      description: Disks that the server has got since this migration defined it here, with their paths. The record knows nothing of them.
+      type: list
+      elements: str
     files:
       description: Which of its names each file has, by file id.
       type: dict
@@ -103,6 +113,7 @@ def main() -> None:
             "migration_epoch": {"type": "int", "required": True},
             "server_uuid": {"type": "str", "required": True},
             "files": FILES_ARG,
+            "side": {"type": "str", "choices": ["source", "dest"]},
             "close": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -110,7 +121,7 @@ def main() -> None:
     params = module.params
     try:
         with libvirt_host.connected(params["uri"]) as host, step(params, module.check_mode, closed_too=True) as journal:
-            state = moves.look(params["migration_uuid"], host, params["server_uuid"], params["files"])
+            state = moves.look(params["migration_uuid"], host, params["server_uuid"], params["files"], params["side"])
             if journal and params["close"]:
                 journal.note(closed=True, server_uuid=params["server_uuid"])
                 sending.forget(journal.uuid)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery
 
 ROOT = Path(__file__).resolve().parents[2]

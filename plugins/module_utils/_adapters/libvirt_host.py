@@ -70,6 +70,14 @@ def _is_unsupported(exc: t.Any) -> bool:
     return exc.get_error_code() in (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
 
 
+class BlockJob(t.NamedTuple):
+    """How far the block job of a disk is, in bytes. ``ready``: both images are in step, it waits for the pivot."""
+
+    done: int
+    total: int
+    ready: bool
+
+
 class LibvirtHost:
     """The libvirt of one node."""
 
@@ -264,6 +272,34 @@ class LibvirtHost:
                     raise ColdmoveError(f"cannot ask for block jobs of disk {target}: {exc.get_error_message()}") from exc
         return found
 
+    def block_job(self, domain: Domain, target: str) -> BlockJob | None:
+        """The block job of one disk of a running domain; None if there is none, or if it does not run."""
+        try:
+            info = domain.blockJobInfo(target)
+            if not info:
+                return None
+            mirror = domain.XMLDesc(0).partition(f"<target dev='{target}'")[0].rpartition("<disk ")[2]
+        except libvirt.libvirtError as exc:
+            if domain.isActive():
+                raise ColdmoveError(f"cannot ask for the block job of disk {target}: {exc.get_error_message()}") from exc
+            return None
+        return BlockJob(int(info["cur"]), int(info["end"]), "<mirror " in mirror and "ready='yes'" in mirror and info["cur"] == info["end"])
+
+    def begin_commit(self, domain: Domain, target: str) -> None:
+        """Begin to write a running guest's overlay into the image that it stands on; the job is then ready for the pivot, and stays so."""
+        flags = libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE | libvirt.VIR_DOMAIN_BLOCK_COMMIT_SHALLOW
+        with _explained(f"cannot merge the overlay of disk {target} into what it stands on"):
+            domain.blockCommit(target, None, None, 0, flags)
+
+    def pivot(self, domain: Domain, target: str) -> None:
+        """End a commit that is ready: the guest goes on with the image that the overlay stood on."""
+        with _explained(f"disk {target} cannot go on without its overlay"):
+            domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+
+    def cancel_block_job(self, domain: Domain, target: str) -> None:
+        with _explained(f"cannot end the block job of disk {target}"):
+            domain.blockJobAbort(target, 0)
+
     def bytes_written(self, server: str, targets: t.Iterable[str]) -> dict[str, int]:
         """Bytes that the running guest wrote to each disk since its start."""
         domain = self.domain(server)
@@ -340,6 +376,16 @@ class LibvirtHost:
         except libvirt.libvirtError as exc:
             return str(exc.get_error_message())
         return None
+
+    def pause(self, domain: Domain) -> None:
+        """Let a running guest stand still."""
+        with _explained("cannot pause the server"):
+            domain.suspend()
+
+    def resume(self, domain: Domain) -> None:
+        """Let a paused guest go on."""
+        with _explained("cannot resume the server"):
+            domain.resume()
 
     def power_off(self, domain: Domain) -> None:
         """Off at once, as if the plug were pulled. No error if it was off already."""

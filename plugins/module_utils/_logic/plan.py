@@ -4,9 +4,12 @@
 #
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
-"""Which files of a server cross to its next node, and under which names. Decided once and kept in the record.
+"""Which files of a server are on its next node, how they come to be there, and under which names. Decided once and kept in the record.
 
 These are the only names that a migration ever creates, renames or deletes.
+
+A resize on the same node copies nothing. Each disk keeps its file and its name as the held copy, and the server goes on with an
+overlay (qcow2) on top of it, of the new size; confirm merges the overlay into the disk, revert drops it.
 """
 
 from __future__ import annotations
@@ -39,31 +42,45 @@ class Plan(t.TypedDict):
     estimated_seconds: float
 
 
-def plan_files(server: Server, source_instances_path: str, dest_instances_path: str, migration_uuid: str, bytes_per_second: float = BYTES_PER_SECOND) -> Plan:
-    """The move files of ``server``. With any ``errors`` it cannot be moved; they are reasons for people."""
-    disks = [disk for disk in server.get("disks", []) if moves(disk) and not _disk_refusals(disk)]
-    files = [_disk_file(disk, source_instances_path, dest_instances_path, migration_uuid) for disk in disks]
-    nvram = _nvram_file(server, migration_uuid)
-    if nvram:
-        files.append(nvram)
-    total = sum(file["allocated_bytes"] for file in files if file["copy"])
+def plan_files(
+    server: Server,
+    source_instances_path: str,
+    dest_instances_path: str,
+    migration_uuid: str,
+    bytes_per_second: float = BYTES_PER_SECOND,
+    sizes: t.Mapping[str, int] | None = None,
+    in_place: bool = False,
+) -> Plan:
+    """The move files of ``server``. With any ``errors`` it cannot be moved; they are reasons for people.
+
+    ``sizes``: the virtual size in bytes that a disk is to have on the dest, by target; 0 for a swap disk that goes. ``in_place``: the node stays the same.
+    """
+    wanted = sizes or {}
+    disks = [disk for disk in server.get("disks", []) if moves(disk) and not _disk_refusals(disk, in_place)]
+    if in_place:
+        files = [_local_file(disk, migration_uuid, wanted) for disk in disks if _changes_in_place(disk, wanted)]
+    else:
+        files = [_disk_file(disk, source_instances_path, dest_instances_path, migration_uuid, wanted) for disk in disks]
+        files += _nvram_files(server, migration_uuid)
+    total = sum(file["allocated_bytes"] for file in files if file["way"] == "copy")
     return {
         "files": files,
         "directories": _directories(files, dest_instances_path),
-        "errors": refusals(server, files),
+        "errors": refusals(server, files, in_place),
         "bytes_total": total,
         "estimated_seconds": round(OVERHEAD_SECONDS + total / max(1.0, bytes_per_second), 1),
     }
 
 
-def refusals(server: Server, files: t.Sequence[MoveFile]) -> list[str]:
+def refusals(server: Server, files: t.Sequence[MoveFile], in_place: bool = False) -> list[str]:
     """Why ``server`` cannot be moved with these files: every disk must be among them, under a name of its own."""
     planned = {file["id"] for file in files}
     errors: list[str] = []
     for disk in server.get("disks", []):
         # What the domain facts refuse already is not said twice.
         if moves(disk) and disk.get("target") not in planned and not _is_blocked(server, disk):
-            errors += _disk_refusals(disk) or [f"disk {text.shown(disk.get('target'))} is not among the files of this move"]
+            missing = [] if in_place else [f"disk {text.shown(disk.get('target'))} is not among the files of this move"]
+            errors += _disk_refusals(disk, in_place) or missing
     for file in files:
         errors += _name_refusals(file)
     return errors + _twice(files, "source_path", "are the same file on the source") + _twice(files, "dest_path", "would become the same file on the dest")
@@ -77,7 +94,7 @@ def mapped_path(path: str, source_instances_path: str, dest_instances_path: str)
     return full
 
 
-def _disk_refusals(disk: Disk) -> list[str]:
+def _disk_refusals(disk: Disk, in_place: bool = False) -> list[str]:
     name, path = f"disk {text.shown(disk.get('target', '?'))}", disk.get("path")
     if not path or not path.startswith("/"):
         return [f"{name} has no absolute path ({text.quoted(path or '')}): it cannot be moved"]
@@ -89,7 +106,7 @@ def _disk_refusals(disk: Disk) -> list[str]:
         reasons.append(f"{name} ({text.shown(path)}): its format is {named}, only {' and '.join(FORMATS)} can be moved")
     if disk.get("shareable"):
         reasons.append(f"{name} ({text.shown(path)}) is marked shareable: another server may be using it")
-    if disk.get("chain"):
+    if disk.get("chain") and not in_place:
         base = text.shown(disk["chain"][0].get("path", "?"))
         reasons.append(
             f"{name} ({text.shown(path)}) stands on a backing file ({base}): make it whole first "
@@ -104,38 +121,61 @@ def _is_blocked(server: Server, disk: Disk) -> bool:
     return any(blocker.startswith(f"disk {disk.get('target')} ") or blocker.startswith(f"disk {disk.get('target')}:") for blocker in server.get("blockers", []))
 
 
-def _disk_file(disk: Disk, source_instances_path: str, dest_instances_path: str, migration_uuid: str) -> MoveFile:
+def _disk_file(disk: Disk, source_instances_path: str, dest_instances_path: str, migration_uuid: str, sizes: t.Mapping[str, int]) -> MoveFile:
     source = disk["path"] or ""
     dest = mapped_path(source, source_instances_path, dest_instances_path)
     virtual = int(disk.get("virtual_bytes") or 0)
     size = int(disk.get("size_bytes") or 0)
+    wanted = sizes.get(disk["target"], virtual)
+    # What a swap disk holds is worthless after a stop: it is made anew, blank.
+    way = "copy" if disk.get("role") != "swap" else "blank" if wanted else "drop"
     return {
         "id": disk["target"],
         "kind": "disk",
         "format": disk["format"] or "raw",
-        # What a swap disk holds is worthless after a stop: it is made anew, blank.
-        "copy": disk.get("role") != "swap",
+        "way": way,
+        "grow_to_bytes": wanted if way == "copy" and wanted > virtual else 0,
         "source_path": source,
         "held_path": f"{source}.coldmove-held-{migration_uuid}",
         "dest_path": dest,
         "temp_path": f"{dest}.coldmove-{migration_uuid}",
         "size_bytes": size,
-        "virtual_bytes": virtual,
+        "virtual_bytes": wanted if way == "blank" else virtual,
         "allocated_bytes": int(disk["allocated_bytes"] or 0) if "allocated_bytes" in disk else size,
     }
 
 
-def _nvram_file(server: Server, migration_uuid: str) -> MoveFile | None:
+def _changes_in_place(disk: Disk, sizes: t.Mapping[str, int]) -> bool:
+    """Whether a resize on the same node needs another file for the disk: all that the guest can write, but for swap that stays as large as it is."""
+    if disk.get("role") == "swap":
+        return sizes.get(disk["target"], disk.get("virtual_bytes")) != disk.get("virtual_bytes")
+    return not disk.get("readonly")
+
+
+def _local_file(disk: Disk, migration_uuid: str, sizes: t.Mapping[str, int]) -> MoveFile:
+    file = _disk_file(disk, "", "", migration_uuid, sizes)
+    if file["way"] == "blank":
+        file["way"] = "replace"
+    if file["way"] == "copy":
+        # The overlay has the name of its own, so that the disk has its own name and format again once the overlay is merged into it.
+        file["way"], file["held_path"], file["dest_path"] = "overlay", file["source_path"], file["temp_path"]
+        file["temp_path"] += ".new"
+        file["grow_to_bytes"] = file["grow_to_bytes"] or file["virtual_bytes"]
+    return file
+
+
+def _nvram_files(server: Server, migration_uuid: str) -> list[MoveFile]:
     nvram = server.get("nvram")
     # libvirt makes the file at the first start: a server that never ran has none, and its next node will make it.
     if not nvram or not nvram.get("path") or nvram.get("size_bytes", -1) == 0:
-        return None
+        return []
     path, size = str(nvram["path"]), int(nvram.get("size_bytes") or 0)
-    return {
+    nvram_file: MoveFile = {
         "id": "nvram",
         "kind": "nvram",
         "format": "raw",
-        "copy": True,
+        "way": "copy",
+        "grow_to_bytes": 0,
         "source_path": path,
         "held_path": f"{path}.coldmove-held-{migration_uuid}",
         "dest_path": path,
@@ -144,6 +184,7 @@ def _nvram_file(server: Server, migration_uuid: str) -> MoveFile | None:
         "virtual_bytes": size,
         "allocated_bytes": int(nvram.get("allocated_bytes") or size),
     }
+    return [nvram_file]
 
 
 def _name_refusals(file: MoveFile) -> list[str]:

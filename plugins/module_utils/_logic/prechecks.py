@@ -29,11 +29,16 @@ _VERBS = ("is", "has", "uses", "shares", "keeps")
 
 
 class Options(t.TypedDict, total=False):
-    """``own_migration``: UUID of the record that this very move has opened already. ``channel_error``: why the data channel did not open."""
+    """``own_migration``: UUID of the record that this very move has opened already. ``channel_error``: why the data channel did not open.
+
+    ``in_place``: the server stays on its node. ``refusals``: reasons that the verb itself has found (those of a resize), told with the rest.
+    """
 
     own_migration: str
     channel_error: str
     need: Amount | None
+    in_place: bool
+    refusals: t.Sequence[str]
 
 
 class Move(t.NamedTuple):
@@ -72,9 +77,11 @@ def move_blockers(
     return _reasons(Move(server, source, dest, answers, files, migrations, options or {}), CHECKS)
 
 
-def source_blockers(server: Server, source: Node, files: t.Sequence[MoveFile], migrations: t.Sequence[Migration] = ()) -> list[str]:
+def source_blockers(
+    server: Server, source: Node, files: t.Sequence[MoveFile], migrations: t.Sequence[Migration] = (), options: Options | None = None
+) -> list[str]:
     """The reasons of the server and its source alone, for a move that has found no dest: all are told at once all the same."""
-    return _reasons(Move(server, source, {}, {}, files, migrations, {}), SOURCE_CHECKS)
+    return _reasons(Move(server, source, {}, {}, files, migrations, options or {}), SOURCE_CHECKS)
 
 
 def _reasons(move: Move, checks: t.Sequence[t.Callable[[Move], t.Iterator[str]]]) -> list[str]:
@@ -82,6 +89,11 @@ def _reasons(move: Move, checks: t.Sequence[t.Callable[[Move], t.Iterator[str]]]
     for check in checks:
         reasons.update(dict.fromkeys(check(move)))
     return list(reasons)
+
+
+def verb_refuses(move: Move) -> t.Iterator[str]:
+    """What the verb itself has against it."""
+    yield from move.options.get("refusals") or ()
 
 
 def source_answers(move: Move) -> t.Iterator[str]:
@@ -104,6 +116,8 @@ def different_machines(move: Move) -> t.Iterator[str]:
     """Source and dest are not one machine under two names."""
     ours, theirs = move.source.get("facts") or {}, move.dest.get("facts") or {}
     machine = ours.get("machine_id")
+    if move.options.get("in_place"):
+        return
     if move.at_source == move.at_dest:
         yield f"the server is on {move.at_dest} already"
     elif machine and machine == theirs.get("machine_id"):
@@ -115,7 +129,8 @@ def different_machines(move: Move) -> t.Iterator[str]:
 
 def domain_movable(move: Move) -> t.Iterator[str]:
     """What the source says of the domain itself: snapshots, managed save, host devices and the like."""
-    for blocker in move.server.get("blockers", []):
+    ties = [] if move.options.get("in_place") else move.server.get("node_ties", [])
+    for blocker in [*move.server.get("blockers", []), *ties]:
         yield f"on {move.at_source} the server {text.shown(blocker)}" if blocker.split(" ")[0] in _VERBS else f"{move.at_source}: {text.shown(blocker)}"
 
 
@@ -152,16 +167,17 @@ def no_other_migration(move: Move) -> t.Iterator[str]:
 
 def files_movable(move: Move) -> t.Iterator[str]:
     """Every disk can be carried, under a name of its own."""
-    yield from plan.refusals(move.server, move.files)
+    yield from plan.refusals(move.server, move.files, bool(move.options.get("in_place")))
 
 
 def dest_fits(move: Move) -> t.Iterator[str]:
     """The filters of selection once more, on facts of now; the room that this move has claimed itself does not count against it."""
     others = [migration for migration in move.migrations if migration.get("uuid") != move.options.get("own_migration")]
-    request = scheduler.request_for(move.server, move.at_source, need=move.options.get("need"))
+    in_place = bool(move.options.get("in_place"))
+    request = scheduler.request_for(move.server, move.at_source, need=move.options.get("need"), in_place=in_place)
     # The dest itself has been asked about these, for the definition as it will be there.
     asked = [check for key, check in (("unmet", scheduler.has_networks), ("collisions", scheduler.no_collision)) if key in move.answers]
-    if move.at_source != move.at_dest:
+    if in_place or move.at_source != move.at_dest:
         for reason in scheduler.reject_reasons(request, move.dest, others, asked):
             yield f"{move.at_dest}: {reason}"
 
@@ -230,6 +246,7 @@ def channel_opens(move: Move) -> t.Iterator[str]:
 
 #: These need no dest to be asked.
 SOURCE_CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
+    verb_refuses,
     source_answers,
     source_prepared,
     not_locked,
@@ -262,8 +279,11 @@ def _after(answer: str) -> str:
 
 
 def file_need(file: MoveFile) -> int:
-    """The bytes that one file will take on the dest: what is allocated of it, as holes stay holes; next to nothing if it is made blank."""
-    return file["allocated_bytes"] if file["copy"] else MIB
+    """The bytes that one file will take on the dest: what is allocated of it, as holes stay holes; next to nothing if it is made blank.
+
+    An overlay takes whatever the guest writes until it is confirmed: all that it can grow to must find room beside the disk that it stands on.
+    """
+    return {"copy": file["allocated_bytes"], "overlay": file["grow_to_bytes"], "drop": 0}.get(file["way"], MIB)
 
 
 def with_margin(need: int) -> int:

@@ -6,6 +6,9 @@
 # Do not use this from other collections or standalone plugins/modules!
 """What to do about a migration whose run was killed: is it dead, and which way is safe from here.
 
+On the same node (a resize in place) source and dest are two views of one node: its one definition of the server is the dest's if the
+migration made it, else the source's. The held copy is what the overlays stand on.
+
 Two laws rule every decision. Never two running: a guest is started on one node only if the other one has been asked and does
 not run it, or if the record proves that it never could. Never zero good copies: a copy is deleted only if the other one has
 been seen to be complete. On doubt the decision is ``blocked``, and everything stays.
@@ -29,9 +32,9 @@ BEFORE_HOLD = ("accepted", "pre-migrating")
 Name = t.Literal["roll_back", "finish", "resume_confirm", "resume_revert", "clean_gone", "clean_pending", "nothing", "blocked"]
 
 #: ``withdraw_dest`` stops the guest on dest and undefines it there, its files stay; ``clean_dest`` deletes the files that the record names there.
-#: ``restore_source`` brings the held copy back, defined and off; ``delete_held`` deletes it.
+#: ``restore_source`` brings the held copy back, defined and off; ``delete_held`` deletes it; ``merge_held`` makes it one with the overlays on top of it.
 #: ``close`` writes the outcome into the record and closes the journals.
-Step = t.Literal["withdraw_dest", "define_dest", "start_dest", "restore_source", "start_source", "clean_dest", "delete_held", "close"]
+Step = t.Literal["withdraw_dest", "define_dest", "start_dest", "restore_source", "start_source", "clean_dest", "delete_held", "merge_held", "close"]
 #: The order in which every decision has its steps, and roles/recover/tasks/act.yml takes them.
 ORDER: tuple[Step, ...] = t.get_args(Step)
 
@@ -168,14 +171,15 @@ class _Case:
 
         def final(file: t.Mapping[str, t.Any], names: set[str]) -> bool:
             # With one path for both ends, the node reports the final name as the source's.
-            return "final" in names or ("source" in names and file.get("source_path") == file.get("dest_path"))
+            same = "source" in names and file.get("source_path") == file.get("dest_path")
+            return bool(names & {"final", "merged"}) or same or file.get("way") == "drop"
 
         return self.dest_domain == "running" or self._all_files(self.dest, final)
 
     def dest_disks_gone(self) -> bool:
         """No disk of the server is left on the dest (firmware variables may be)."""
         seen = (self.dest or {}).get("files") or {}
-        disks = [file for file in self.record.get("files") or [] if file.get("kind") != "nvram"]
+        disks = [file for file in self.record.get("files") or [] if file.get("kind") != "nvram" and file.get("way") != "drop"]
         return self.dest is not None and all(seen.get(file["id"], "missing") == "missing" for file in disks)
 
     def _all_files(self, state: MoveState, good: t.Callable[[t.Mapping[str, t.Any], set[str]], bool]) -> bool:
@@ -195,8 +199,6 @@ def decide(record: Migration, source_state: MoveState | None, dest_state: MoveSt
         return _nothing(f"the migration has ended ({case.status})")
     if record.get("migration_type") == "evacuation":
         return _blocked(case, "this is an evacuation: run the evacuate playbook again")
-    if case.in_place:
-        return _blocked(case, "source and dest are the same node, which this version cannot recover")
     if case.source_domain == "running" and case.dest_domain == "running":
         return _blocked(
             case,
@@ -311,6 +313,8 @@ def _gone(case: _Case) -> Decision:
     if case.source is None or case.dest_domain == "silent":
         return _blocked(case, "the server is defined on no node that answers, but not both nodes answer")
     reason = f"the server is defined neither on {case.at_source} nor on {case.at_dest}: its owner undefined it"
+    if case.in_place:
+        return _gone_in_place(case)
     if case.status in BEFORE_HOLD:
         clean: list[Step] = ["clean_dest"] if case.record.get("dest_host") else []
         return _decision("clean_gone", f"{reason}. Its files on {case.at_source} are left alone", [*clean, "close"])
@@ -320,6 +324,15 @@ def _gone(case: _Case) -> Decision:
         paths = ", ".join(text.shown(file["dest_path"]) for file in case.record.get("files") or [])
         return _decision("clean_gone", f"{reason}. Its files on {case.at_dest} are left alone: {paths}", ["delete_held", "close"])
     return _blocked(case, f"{reason}, but only some of its files are left on {case.at_dest}: both copies are kept")
+
+
+def _gone_in_place(case: _Case) -> Decision:
+    """Overlays and what they stand on are one copy: before the hold the overlays are ours and empty, afterwards all of it is the owner's."""
+    reason = f"the server is not defined on {case.at_source} any more: its owner undefined it"
+    if case.status in BEFORE_HOLD:
+        return _decision("clean_gone", reason, ["clean_dest", "close"])
+    paths = ", ".join(text.shown(file[key]) for file in case.record.get("files") or [] for key in ("source_path", "dest_path"))
+    return _decision("clean_gone", f"{reason}. Its files are left alone: {paths}", ["close"])
 
 
 def _finished(case: _Case) -> Decision:
@@ -347,6 +360,8 @@ def _confirming(case: _Case) -> Decision:
         return _gone(case)
     if not case.dest_complete():
         return _blocked(case, f"not all files of the server are on {case.at_dest}: the held copy on {case.at_source} is kept")
+    if case.in_place:
+        return _decision("resume_confirm", f"the server is on {case.at_dest} with all of its files; they can be made one", ["merge_held", "close"])
     return _decision("resume_confirm", f"the server is on {case.at_dest} with all of its files; the rest of the held copy can go", ["delete_held", "close"])
 
 
@@ -421,8 +436,10 @@ def legal_commands(record: Migration, liveness: str | None = None) -> list[str]:
     if status in ACTIVE and liveness == "alive":
         return [line("status")]
     if status in IN_FLIGHT:
-        again = {"migration": "cold_migrate"}.get(record.get("migration_type", ""))
-        return [line("recover"), *([line(again)] if again else [])]
+        if record.get("migration_type") == "resize":
+            flavor = str((record.get("new_flavor") or {}).get("name") or "FLAVOR")
+            return [line("recover"), text.command("resize", name, uuid, flavor=flavor)]
+        return [line("recover"), line("cold_migrate")]
     if status == "confirming":
         return [line("confirm"), line("recover")]
     if status == "reverting":

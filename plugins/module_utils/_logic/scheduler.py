@@ -39,6 +39,8 @@ class Request(t.NamedTuple):
     source_host: str
     target_host: str
     make: Make
+    #: It may stay on its node (a resize of it alone), which then has to give only what it grows by.
+    in_place: bool = False
 
 
 class Candidate(t.TypedDict):
@@ -76,9 +78,9 @@ def make_of(server: Server) -> Make:
     )
 
 
-def request_for(server: Server, source_host: str = "", target_host: str = "", need: Amount | None = None) -> Request:
+def request_for(server: Server, source_host: str = "", target_host: str = "", need: Amount | None = None, in_place: bool = False) -> Request:
     """The request of one server; ``need`` is what it is to have on the next node if that differs from today (resize)."""
-    return Request(server, need or capacity.need_of(server), source_host, target_host, make_of(server))
+    return Request(server, need or capacity.need_of(server), source_host, target_host, make_of(server), in_place)
 
 
 class Host:
@@ -159,26 +161,36 @@ def is_target(host: Host, request: Request) -> list[str]:
 
 
 def not_source(host: Host, request: Request) -> list[str]:
-    """Not the node that the server is on."""
-    return ["the server is already there"] if request.source_host == host.name else []
+    """Not the node that the server is on, unless it may stay there."""
+    return ["the server is already there"] if request.source_host == host.name and not request.in_place else []
 
 
 def has_room(host: Host, request: Request) -> list[str]:
     """Memory, vCPUs and disk, with what unfinished migrations hold; and no more vCPUs or memory than the node has at all."""
-    need, room = request.need, host.room
+    need, room = request.need if host.name != request.source_host else growth(request), host.room
     if not host.facts:
         return []
     if (
         need["memory_mb"] <= room.memory_mb
         and need["vcpus"] <= room.vcpus
         and need["disk_bytes"] <= room.disk_bytes
-        and need["vcpus"] <= host.facts.get("cpus", 0)
+        and request.need["vcpus"] <= host.facts.get("cpus", 0)
     ):
         return []
     reasons = room.shortages(need)
-    if need["vcpus"] > int(host.facts.get("cpus") or 0):
-        reasons.append(f"has {host.facts.get('cpus', 0)} CPUs, one server may not have more vCPUs than that ({need['vcpus']} needed)")
+    if request.need["vcpus"] > int(host.facts.get("cpus") or 0):
+        reasons.append(f"has {host.facts.get('cpus', 0)} CPUs, one server may not have more vCPUs than that ({request.need['vcpus']} needed)")
     return reasons
+
+
+def growth(request: Request) -> Amount:
+    """What the server needs beyond what its node counts for it already."""
+    now = capacity.need_of(request.server)
+    return {
+        "vcpus": max(0, request.need["vcpus"] - now["vcpus"]),
+        "memory_mb": max(0, request.need["memory_mb"] - now["memory_mb"]),
+        "disk_bytes": max(0, request.need["disk_bytes"] - now["disk_bytes"]),
+    }
 
 
 def no_collision(host: Host, request: Request) -> list[str]:
@@ -340,7 +352,7 @@ class Scheduler:
             similar = [host.name for host in self.hosts if host.facts.get("hostname") == target] or text.close_to(target, self.nodes)
             hint = f" Did you mean {' or '.join(text.quoted(name) for name in similar)}?" if similar else ""
             return f"unknown target_host {text.quoted(target)}: the compute nodes are {', '.join(self.by_name) or 'none'}.{hint} Nothing has been changed"
-        if target == request.source_host:
+        if target == request.source_host and not request.in_place:
             return f"server {_name(request)} is already on target_host {target}. Nothing has been changed"
         return ""
 

@@ -185,6 +185,7 @@ class Server(t.TypedDict, total=False):
     numa_cells: int
     page_size_kib: int | None
     blockers: list[str]
+    node_ties: list[str]
     external_files: list[str]
 
 
@@ -201,10 +202,17 @@ class DestAnswers(t.TypedDict, total=False):
 
 
 class MoveFile(t.TypedDict, total=False):
+    """One file of a move. ``way``: how it comes to be on the dest.
+
+    ``copy``: its content crosses. ``blank``: it is made anew, empty. ``drop``: the dest has none (swap of a flavor without swap). On the same node:
+    ``overlay``: a new image stands on top of the old one, which is the held copy under its own name. ``replace``: made anew, empty, under the same name.
+    """
+
     id: str
     kind: str
     format: str
-    copy: bool
+    way: str
+    grow_to_bytes: int
     source_path: str
     held_path: str
     dest_path: str

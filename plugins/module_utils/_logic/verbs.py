@@ -20,6 +20,8 @@ Migrations = t.Sequence[Migration]
 Nodes = t.Mapping[str, Node]
 Liveness = t.Callable[[Migration], recovery.Liveness]
 
+#: The verbs that move a server, and the type of migration that each of them opens.
+_MOVES = {"cold_migrate": "migration", "resize": "resize"}
 #: What confirm and revert set while they work, and when they are done.
 _ENDS = {"confirm": ("confirming", "confirmed"), "revert": ("reverting", "reverted")}
 
@@ -32,11 +34,19 @@ class Next(t.TypedDict):
     migration: Migration | None
 
 
-def next_step(verb: str, migrations: Migrations, server_uuid: str, liveness: Liveness, target_host: str = "", locked: Locked | None = None) -> Next:
-    """What ``verb`` (cold_migrate, confirm, revert) is to do about a server, which its owner may have ``locked``."""
+def next_step(
+    verb: str,
+    migrations: Migrations,
+    server_uuid: str,
+    liveness: Liveness,
+    target_host: str = "",
+    locked: Locked | None = None,
+    flavor: t.Mapping[str, t.Any] | None = None,
+) -> Next:
+    """What ``verb`` (cold_migrate, resize, confirm, revert) is to do about a server, which its owner may have ``locked``; ``flavor``: the one to resize to."""
     latest = latest_of(migrations, server_uuid)
-    if verb == "cold_migrate":
-        return _move(latest, liveness, target_host)
+    if verb in _MOVES:
+        return _move(_MOVES[verb], latest, liveness, target_host, flavor)
     if verb not in _ENDS:
         raise ColdmoveError(f"no such verb: {verb}")
     return _end(verb, latest, liveness, locked)
@@ -48,14 +58,16 @@ def latest_of(migrations: Migrations, server_uuid: str) -> Migration | None:
     return max(mine, key=lambda migration: int(migration.get("id") or 0)) if mine else None
 
 
-def _move(latest: Migration | None, liveness: Liveness, target_host: str) -> Next:
+def _move(kind: str, latest: Migration | None, liveness: Liveness, target_host: str, flavor: t.Mapping[str, t.Any] | None) -> Next:
     if latest is None or latest.get("status") not in ACTIVE:
         return {"next": "plan", "reason": "", "migration": latest}
     elsewhere = target_host not in ("", latest.get("dest_host"))
+    another = latest.get("migration_type") != kind or bool(flavor and flavor != latest.get("new_flavor"))
+    done = f"it {'was resized' if latest.get('migration_type') == 'resize' else 'has moved'} to {_became(latest)}"
     if latest.get("status") == "finished":
-        if elsewhere:
-            return _refuse(latest, f"it has moved to {latest.get('dest_host')} and waits for confirm or revert: do one of them first")
-        return {"next": "nothing", "reason": f"it has moved to {latest.get('dest_host')} already", "migration": latest}
+        if elsewhere or another:
+            return _refuse(latest, f"{done} and waits for confirm or revert: do one of them first")
+        return {"next": "nothing", "reason": f"{done} already", "migration": latest}
     if latest.get("status") not in recovery.IN_FLIGHT:
         return _refuse(latest, "a confirm or a revert is not done")
     refusal = _in_the_way(latest, liveness)
@@ -63,7 +75,16 @@ def _move(latest: Migration | None, liveness: Liveness, target_host: str) -> Nex
         return refusal
     if elsewhere and latest.get("status") not in recovery.BEFORE_HOLD:
         return _refuse(latest, f"a run that was killed had begun to copy it to {latest.get('dest_host')}: recover first, or name no other target")
+    if another and latest.get("status") not in recovery.BEFORE_HOLD:
+        return _refuse(latest, f"a run that was killed had begun a {latest.get('migration_type')} to {_became(latest)}: recover first")
     return {"next": "adopt", "reason": "", "migration": latest}
+
+
+def _became(migration: Migration) -> str:
+    """Where a move leads: the node, and the flavor of a resize."""
+    flavor = text.shown((migration.get("new_flavor") or {}).get("name") or "")
+    dest = str(migration.get("dest_host"))
+    return f"{flavor} on {dest}" if migration.get("migration_type") == "resize" and flavor else dest
 
 
 def _end(verb: str, latest: Migration | None, liveness: Liveness, locked: Locked | None) -> Next:

@@ -29,7 +29,8 @@ FILES_ARG: dict[str, t.Any] = {
         "size_bytes": {"type": "int", "default": 0},
         "virtual_bytes": {"type": "int", "default": 0},
         "allocated_bytes": {"type": "int", "default": 0},
-        "copy": {"type": "bool", "default": True},
+        "way": {"type": "str", "choices": ["copy", "blank", "drop", "overlay", "replace"], "default": "copy"},
+        "grow_to_bytes": {"type": "int", "default": 0},
     },
 }
 JOB_ARGS: dict[str, t.Any] = {"wait_seconds": {"type": "int", "default": 5}, "attach": {"type": "bool", "default": False}}

@@ -91,6 +91,8 @@ def make_durable(path: str) -> None:
 
 def take_name(old: str, new: str) -> None:
     """Rename ``old`` to ``new`` without ever replacing a file; done already is done. Both lie in one directory."""
+    if old == new:
+        return
     try:
         os.link(old, new, follow_symlinks=False)
     except FileNotFoundError:

@@ -8,6 +8,9 @@
 
 The domain is undefined (NVRAM and TPM state kept) and every file stands aside under its held name. What is needed to come
 back (definition, autostart) lies in the journal of the node as well as in the record, for the day the record is lost.
+
+When a server is resized on its own node, its disks keep their names: overlays stand on top of them, and the node's one
+definition of the server names the overlays.
 """
 
 from __future__ import annotations
@@ -74,9 +77,11 @@ def restore(journal: Journal, domains: Domains, server_uuid: str, files: list[Mo
 
     ``definition`` and ``autostart`` (the record's) are used only if the journal has none.
     """
-    _check_return(files)
+    _check_return(journal, files)
     changed = False
     for file in files:
+        if file["way"] == "replace" and os.path.lexists(file["held_path"]) and nodefiles.is_ours(journal, file["source_path"]):
+            os.unlink(file["source_path"])  # blank when this migration made it: it gives way
         if os.path.lexists(file["held_path"]):
             nodefiles.take_name(file["held_path"], file["source_path"])
             changed = True
@@ -93,13 +98,15 @@ def restore(journal: Journal, domains: Domains, server_uuid: str, files: list[Mo
     return changed
 
 
-def _check_return(files: list[MoveFile]) -> None:
+def _check_return(journal: Journal, files: list[MoveFile]) -> None:
     """Raise ColdmoveError, before anything is renamed, unless every file can have its own name back."""
     for file in files:
         held, own = file["held_path"], file["source_path"]
         if not os.path.lexists(held):
             if not os.path.lexists(own):
                 raise ColdmoveError(f"neither {held} nor {own} is on this node: the source copy of {file['id']} is not there. Nothing was changed")
+        elif file["way"] == "replace" and nodefiles.is_ours(journal, own):
+            continue
         elif os.path.lexists(own) and not os.path.samestat(os.lstat(held), os.lstat(own)):
             raise ColdmoveError(f"{own} exists and is another file than {held}: both are kept. Compare them and move one away. Nothing was changed")
 
@@ -109,7 +116,7 @@ def release(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[st
     deleted, kept = [], []
     for file in files:
         path = file["held_path"]
-        if not os.path.lexists(path):
+        if not os.path.lexists(path) or file["way"] == "overlay":
             continue
         if nodefiles.is_ours(journal, path):
             os.unlink(path)
@@ -123,6 +130,8 @@ def release(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[st
 def _check_way_aside(journal: Journal, file: MoveFile) -> None:
     """Raise ColdmoveError, before the server is undefined, unless the file can be set aside or has been."""
     own, held = file["source_path"], file["held_path"]
+    if _is_replaced(journal, file):
+        return
     if not os.path.lexists(own):
         if not nodefiles.is_ours(journal, held):
             raise ColdmoveError(f"{own} is not there and {held} is not the file this migration set aside. Nothing was changed")
@@ -130,8 +139,16 @@ def _check_way_aside(journal: Journal, file: MoveFile) -> None:
         raise ColdmoveError(f"{own} exists beside {held} and is another file: both are kept. Compare them and move one away. Nothing was changed")
 
 
+def _is_replaced(journal: Journal, file: MoveFile) -> bool:
+    """Whether the file stands aside, and its own name belongs to the blank one of this migration by now."""
+    own, held = file["source_path"], file["held_path"]
+    if file["way"] != "replace" or not nodefiles.is_ours(journal, held):
+        return False
+    return not os.path.lexists(own) or not os.path.samestat(os.lstat(own), os.lstat(held))
+
+
 def _set_aside(journal: Journal, file: MoveFile) -> bool:
-    if not os.path.lexists(file["source_path"]):
+    if not os.path.lexists(file["source_path"]) or file["source_path"] == file["held_path"] or _is_replaced(journal, file):
         return False
     nodefiles.remember(journal, file["source_path"], file["held_path"])
     nodefiles.take_name(file["source_path"], file["held_path"])

@@ -14,10 +14,10 @@ import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import channel, exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import channel, exports, qemu_img
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import growing, paths
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending import Report, progress
@@ -28,22 +28,29 @@ MoveFile = dict[str, t.Any]
 def offer(journal: Journal, files: list[MoveFile], instances_path: str, source: channel.Peer) -> tuple[dict[str, str], bool]:
     """Create every file empty under its temporary name, export it, and offer the exports to ``source``; ``({file id: token}, changed)``.
 
+    What does not cross is only created; an overlay has no content to be proven and gets its final name at once.
+
     Files that have their final name already (committed by an earlier run) are not offered again. A token is the name of the
     export's socket on both ends. Raises ColdmoveError if a final name is taken by a file that is not this migration's, or if
     the source does not let the channel in.
     """
     paths.EXPORTS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     changed = False
-    waiting = [file for file in files if not nodefiles.is_ours(journal, file["dest_path"])]
+    waiting = _waiting(journal, files)
     for file in waiting:
         if _create(journal, file, instances_path):
             changed = True
             Job(journal, "verify").cancel()  # whatever it proved, it was not of this file
         changed |= _serve(file, journal.data["tokens"][file["id"]])
-    crossing = [file for file in waiting if file.get("copy", True)]
+    crossing = [file for file in waiting if file["way"] == "copy"]
     if crossing:
         changed |= _open_channel(journal, crossing, source)
     return {file["id"]: journal.data["tokens"][file["id"]] for file in crossing}, changed
+
+
+def _waiting(journal: Journal, files: list[MoveFile]) -> list[MoveFile]:
+    """The files that do not have their final name yet."""
+    return [file for file in files if file["way"] != "drop" and not nodefiles.is_ours(journal, file["dest_path"])]
 
 
 def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer) -> bool:
@@ -74,7 +81,7 @@ def commit(journal: Journal, files: list[MoveFile], digests: dict[str, t.Any] | 
     Raises ColdmoveError, with nothing under a final name that did not pass.
     """
     received = _close_channel(journal)
-    waiting = [file for file in files if not nodefiles.is_ours(journal, file["dest_path"])]
+    waiting = _waiting(journal, files)
     for file in waiting:
         _withdraw(journal, file["id"])
         nodefiles.make_durable(file["temp_path"])
@@ -84,9 +91,13 @@ def commit(journal: Journal, files: list[MoveFile], digests: dict[str, t.Any] | 
     for file in files:
         if file in waiting and file["id"] in owners:
             nodefiles.give(file["temp_path"], owners[file["id"]])
+        if file in waiting and file["grow_to_bytes"]:
+            growing.grow_image(file["temp_path"], file["format"], file["grow_to_bytes"])
         # A run that was killed in between has left the file both names.
         if file in waiting or os.path.lexists(file["temp_path"]):
             nodefiles.take_name(file["temp_path"], file["dest_path"])
+        if file["way"] == "replace":
+            nodefiles.remember(journal, file["dest_path"])  # the old file had this very name
     return {"received_bytes": received, "verify_seconds": seconds, "digests": found}
 
 
@@ -97,8 +108,10 @@ def discard(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[st
     for file in files:
         _withdraw(journal, file["id"])
         for path in (file["temp_path"], file["dest_path"]):
-            if not os.path.lexists(path):
+            if not os.path.lexists(path) or file["way"] == "drop":
                 continue
+            if file["way"] == "replace" and not nodefiles.is_ours(journal, path):
+                continue  # the old file, back under this name
             # The temporary name carries the migration's UUID; the final one is ours only if the journal knows the inode.
             if path == file["temp_path"] or nodefiles.is_ours(journal, path):
                 os.unlink(path)
@@ -112,7 +125,7 @@ def discard(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[st
 
 def _create(journal: Journal, file: MoveFile, instances_path: str) -> bool:
     temporary = file["temp_path"]
-    if os.path.lexists(file["dest_path"]):
+    if os.path.lexists(file["dest_path"]) and file["way"] != "replace":
         raise ColdmoveError(f"{file['dest_path']} exists on this node and is not this migration's: move it away, then run the same command again")
     if nodefiles.is_ours(journal, temporary):
         return False
@@ -126,12 +139,18 @@ def _create(journal: Journal, file: MoveFile, instances_path: str) -> bool:
     _withdraw(journal, file["id"])
     journal.note(tokens={**journal.data.get("tokens", {}), file["id"]: f"{journal.uuid}.{secrets.token_hex(16)}"})
     Path(temporary).unlink(missing_ok=True)  # made by a run that was killed before it wrote so; its name says whose it is
-    if file.get("copy", True):
+    if file["way"] == "copy":
         _create_empty(temporary, file["size_bytes"])
+    elif file["way"] == "overlay":
+        qemu_img.create_overlay(temporary, file["source_path"], file["format"], file["grow_to_bytes"])
+        nodefiles.give(temporary, nodefiles.owner_of(file["source_path"]))
+        nodefiles.make_durable(temporary)
     else:
         exports.create_blank(temporary, file["format"], file["virtual_bytes"])
     nodefiles.prove_names(temporary)
     nodefiles.remember(journal, temporary, file["dest_path"])
+    if file["way"] == "overlay":
+        nodefiles.take_name(temporary, file["dest_path"])
     return True
 
 
@@ -148,7 +167,7 @@ def _create_empty(path: str, size: int) -> None:
 
 def _serve(file: MoveFile, token: str) -> bool:
     socket, pid_file = _endpoint(token)
-    if not file.get("copy", True) or exports.export_pid(socket, pid_file) is not None:
+    if file["way"] != "copy" or exports.export_pid(socket, pid_file) is not None:
         return False
     exports.start_export(file["temp_path"], "raw", file["id"], socket, pid_file)
     return True
@@ -190,7 +209,7 @@ def _verify(files: list[MoveFile], expected: dict[str, t.Any], report: Report) -
             report(progress("verify", base + done, total, last - begun))
 
     for file in files:
-        if not file.get("copy", True):
+        if file["way"] != "copy":
             continue
         found[file["id"]] = exports.content_digest(file["temp_path"], file["format"], tell)
         base += int(file["virtual_bytes"])
