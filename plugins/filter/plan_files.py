@@ -22,7 +22,8 @@ description:
   - Decides once which files of a server cross to its next node and under which names.
   - The record keeps them, nothing else is ever created, renamed or deleted.
   - A disk under the source's O(source_instances_path) goes to the same place under the dest's O(dest_instances_path), any other file to the same absolute path.
-  - The content of a swap disk does not cross (C(copy) is false), it is made anew, blank.
+  - The content of a swap disk does not cross (C(way) is V(blank)), it is made anew.
+  - On the same node (O(in_place)) nothing is copied. Overlays stand on top of the disks, which are the held copy under their own names.
 positional: _input, source_instances_path, dest_instances_path, migration_uuid
 options:
   _input:
@@ -41,6 +42,14 @@ options:
     description: UUID of the migration, part of the names.
     type: str
     required: true
+  sizes:
+    description: New virtual size in bytes of each disk that gets another one, by target, as P(coldmove.libvirt.resize_plan#filter) returns it.
+    type: dict
+    default: {}
+  in_place:
+    description: The server stays on its node.
+    type: bool
+    default: false
   bytes_per_second:
     description: Rate for the estimate. By default a link of 1 Gbit/s.
     type: float
@@ -58,8 +67,9 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(files) is the list of move files, with C(id), C(kind), C(format), C(copy), C(source_path), C(held_path), C(dest_path), C(temp_path),
-      C(size_bytes), C(virtual_bytes) and C(allocated_bytes).
+    - C(files) is the list of move files, with C(id), C(kind), C(format), C(way), C(grow_to_bytes), C(source_path), C(held_path), C(dest_path),
+      C(temp_path), C(size_bytes), C(virtual_bytes) and C(allocated_bytes).
+    - C(edits) is what changes in the definition with these files, C(disks), C(formats), C(without) and C(nvram) of M(coldmove.libvirt.virt_define_domain).
     - C(directories) is a list of the directories outside O(dest_instances_path) that the dest must have, for M(coldmove.libvirt.virt_dest_info).
     - C(errors) is a list of reasons for which the server cannot be moved. P(coldmove.libvirt.move_blockers#filter) reports them with all others.
     - C(bytes_total) is what will cross, C(estimated_seconds) how long that may take.
@@ -68,7 +78,14 @@ _value:
 
 
 def plan_files(
-    server: t.Any, source_instances_path: t.Any, dest_instances_path: t.Any, migration_uuid: t.Any, bytes_per_second: t.Any = plan.BYTES_PER_SECOND
+    server: t.Any,
+    source_instances_path: t.Any,
+    dest_instances_path: t.Any,
+    migration_uuid: t.Any,
+    bytes_per_second: t.Any = plan.BYTES_PER_SECOND,
+    *,
+    sizes: t.Any = None,
+    in_place: t.Any = False,
 ) -> t.Any:
     """Plan the files."""
     try:
@@ -80,7 +97,8 @@ def plan_files(
         if not str(path or "").startswith("/"):
             raise AnsibleFilterError(f"{name} must be an absolute path, not {str(path)!r}")
     facts = t.cast("t.Any", a_dict(server, "server"))
-    return plan.plan_files(facts, str(source_instances_path), str(dest_instances_path), uuid, float(bytes_per_second))
+    wanted = {str(target): int(size) for target, size in a_dict(sizes or {}, "sizes").items()}
+    return plan.plan_files(facts, str(source_instances_path), str(dest_instances_path), uuid, float(bytes_per_second), wanted, bool(in_place))
 
 
 class FilterModule:

@@ -37,6 +37,10 @@ options:
     type: list
     elements: path
     default: []
+  in_place:
+    description: The server is on this node and stays on it, so that it is not in its own way.
+    type: bool
+    default: false
 notes:
   - Libvirt's opinion is asked with C(virConnectDomainXMLToNative), which writes out QEMU's command line.
     It opens no file and keeps nothing, and it refuses what libvirt's define refuses.
@@ -112,6 +116,7 @@ def main() -> None:
             "files": FILES_ARG,
             "external_files": {"type": "list", "elements": "path", "default": []},
             "directories": {"type": "list", "elements": "path", "default": []},
+            "in_place": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
         no_log=True,  # the XML may hold passwords: the arguments stay out of the node's system log
@@ -125,7 +130,7 @@ def main() -> None:
     try:
         wanted = definition.edited(params)
         with libvirt_host.connected(params["uri"]) as host:
-            dest = dest_facts.collect(host, wanted, params["files"], params["external_files"], params["directories"])
+            dest = dest_facts.collect(host, wanted, params["files"], params["external_files"], params["directories"], params["in_place"])
         module.exit_json(changed=False, dest=dest, invocation=shown)
     except ColdmoveError as exc:
         module.fail_json(msg=str(exc), invocation=shown, **exc.result)

@@ -167,7 +167,11 @@ server:
       type: list
       elements: str
     blockers:
-      description: Everything about this domain that forbids a move, each a phrase that goes on from the server's name.
+      description: Everything about this domain that forbids any move, each a phrase that goes on from the server's name.
+      type: list
+      elements: str
+    node_ties:
+      description: What forbids to leave the node, as it would stay behind. A resize on the same node minds none of it.
       type: list
       elements: str
 """

@@ -64,7 +64,10 @@ def to_string(root: Element) -> str:
 
 
 def describe(xml: str) -> Facts:
-    """Everything the XML alone says of a server, ``blockers`` and ``external_files`` included."""
+    """Everything the XML alone says of a server.
+
+    ``blockers``: what forbids any move. ``node_ties``: what forbids to leave the node, as it would stay behind. ``external_files``: see there.
+    """
     root = parse(xml)
     meta = root.find(f"metadata/{NS}server")
     disks = read_disks(root, meta)
@@ -80,7 +83,8 @@ def describe(xml: str) -> Facts:
     facts.update(_layout(root))
     facts.update({"disks": disks, "nics": read_nics(root), "hostdevs": read_hostdevs(root)})
     facts["external_files"] = _external_files(root, disks)
-    facts["blockers"] = _blockers(root, facts)
+    facts["blockers"] = [blocker for disk in disks for blocker in _disk_blockers(disk)]
+    facts["node_ties"] = _node_ties(root, facts)
     return facts
 
 
@@ -345,6 +349,16 @@ def live_disk_paths(xml: str) -> dict[str, str | None]:
     return {disk["target"]: disk["path"] for disk in read_disks(parse(xml), None) if disk["device"] == "disk" and disk["type"] in ("file", "block")}
 
 
+def disk_paths(xml: str) -> dict[str, str]:
+    """Target to where it lies, of every disk and medium there is; empty for an empty drive."""
+    return {str(disk["target"]): disk["path"] or disk["volume"] or "" for disk in read_disks(parse(xml), None)}
+
+
+def origin(xml: str) -> str | None:
+    """UUID of the migration that made this definition, if one did and said so."""
+    return t.cast("str | None", _metadata(parse(xml).find(f"metadata/{NS}server"))["origin"])
+
+
 def mirrors(xml: str) -> list[str]:
     """Targets of disks that a block job copies somewhere (live XML)."""
     return [disk.find("target").get("dev") for disk in parse(xml).iterfind("devices/disk") if disk.find("mirror") is not None]
@@ -391,7 +405,7 @@ def _external_files(root: Element, disks: list[Facts]) -> list[str]:
     return list(dict.fromkeys(path for path in found if path and path.startswith("/")))
 
 
-def _blockers(root: Element, facts: Facts) -> list[str]:
+def _node_ties(root: Element, facts: Facts) -> list[str]:
     found = [f"uses a device of this node: {device}" for device in facts["hostdevs"]]
     if facts["tpm"]:
         found.append("has a TPM, whose state is not yet moved by this version")
@@ -404,16 +418,18 @@ def _blockers(root: Element, facts: Facts) -> list[str]:
     for element in root.iterfind("devices/memory/source/path"):
         found.append(f"keeps guest memory in the file {element.text} of this node")
     for disk in facts["disks"]:
-        found += _disk_blockers(disk)
+        name = f"disk {disk['target']}"
+        if disk["type"] == "block":
+            found.append(f"{name} is the block device {disk['path']}: block devices are not yet moved by this version")
+        elif disk["type"] not in ("file", "network", "volume"):
+            found.append(f"{name} is of type {disk['type']}, which only this node has")
+        if disk["moves"] and disk["startup_policy"] == "optional":
+            found.append(f"{name} has startupPolicy='optional': libvirt would drop it without a word if its file were missing")
     return found
 
 
 def _disk_blockers(disk: Facts) -> list[str]:
     name, found = f"disk {disk['target']}", []
-    if disk["type"] == "block":
-        found.append(f"{name} is the block device {disk['path']}: block devices are not yet moved by this version")
-    elif disk["type"] not in ("file", "network", "volume"):
-        found.append(f"{name} is of type {disk['type']}, which only this node has")
     if disk["encrypted"]:
         found.append(f"{name} is encrypted with a secret that libvirt keeps on this node")
     if disk["transient"]:
@@ -422,8 +438,6 @@ def _disk_blockers(disk: Facts) -> list[str]:
         return found
     if disk["format"] not in ("raw", "qcow2"):
         found.append(f"{name} has the format {disk['format']}; only raw and qcow2 are moved")
-    if disk["startup_policy"] == "optional":
-        found.append(f"{name} has startupPolicy='optional': libvirt would drop it without a word if its file were missing")
     if disk["path"] and not disk["path"].startswith("/"):
         found.append(f"{name} has the relative path {disk['path']!r}")
     return found

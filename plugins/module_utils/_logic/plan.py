@@ -32,10 +32,20 @@ BYTES_PER_SECOND = 110_000_000
 OVERHEAD_SECONDS = 5.0
 
 
+class Edits(t.TypedDict):
+    """What the files of a move change in the definition: path and new format by target, disks that are gone, path of the NVRAM (None: as it is)."""
+
+    disks: dict[str, str]
+    formats: dict[str, str]
+    without: list[str]
+    nvram: str | None
+
+
 class Plan(t.TypedDict):
     """``directories``: those outside instances_path, where nothing is created: dest must have them."""
 
     files: list[MoveFile]
+    edits: Edits
     directories: list[str]
     errors: list[str]
     bytes_total: int
@@ -65,6 +75,7 @@ def plan_files(
     total = sum(file["allocated_bytes"] for file in files if file["way"] == "copy")
     return {
         "files": files,
+        "edits": edits_of(files),
         "directories": _directories(files, dest_instances_path),
         "errors": refusals(server, files, in_place),
         "bytes_total": total,
@@ -72,10 +83,27 @@ def plan_files(
     }
 
 
+def edits_of(files: t.Sequence[MoveFile]) -> Edits:
+    """How the definition names the files of a move on the dest."""
+    disks = [file for file in files if file["kind"] == "disk"]
+    return {
+        "disks": {file["id"]: file["dest_path"] for file in disks if file["way"] != "drop"},
+        "formats": {file["id"]: "qcow2" for file in disks if file["way"] == "overlay"},
+        "without": [file["id"] for file in disks if file["way"] == "drop"],
+        "nvram": next((file["dest_path"] for file in files if file["kind"] == "nvram"), None),
+    }
+
+
 def refusals(server: Server, files: t.Sequence[MoveFile], in_place: bool = False) -> list[str]:
     """Why ``server`` cannot be moved with these files: every disk must be among them, under a name of its own."""
     planned = {file["id"] for file in files}
     errors: list[str] = []
+    if in_place:
+        errors += [
+            f"disk {text.shown(disk.get('target'))} is a block device ({text.shown(disk.get('path'))}): a resize on the same node needs disks that are files"
+            for disk in server.get("disks", [])
+            if disk.get("type") == "block" and not disk.get("readonly")
+        ]
     for disk in server.get("disks", []):
         # What the domain facts refuse already is not said twice.
         if moves(disk) and disk.get("target") not in planned and not _is_blocked(server, disk):
@@ -118,7 +146,8 @@ def _disk_refusals(disk: Disk, in_place: bool = False) -> list[str]:
 
 
 def _is_blocked(server: Server, disk: Disk) -> bool:
-    return any(blocker.startswith(f"disk {disk.get('target')} ") or blocker.startswith(f"disk {disk.get('target')}:") for blocker in server.get("blockers", []))
+    told = [*server.get("blockers", []), *server.get("node_ties", [])]
+    return any(reason.startswith((f"disk {disk.get('target')} ", f"disk {disk.get('target')}:")) for reason in told)
 
 
 def _disk_file(disk: Disk, source_instances_path: str, dest_instances_path: str, migration_uuid: str, sizes: t.Mapping[str, int]) -> MoveFile:

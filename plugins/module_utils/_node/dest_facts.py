@@ -19,21 +19,26 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node import node
 Facts = dict[str, t.Any]
 
 
-def collect(host: LibvirtHost, xml: str, files: list[Facts], external_files: list[str], directories: list[str]) -> Facts:
-    """``xml`` is the definition as it will be defined here."""
+def collect(host: LibvirtHost, xml: str, files: list[Facts], external_files: list[str], directories: list[str], in_place: bool = False) -> Facts:
+    """``xml`` is the definition as it will be defined here. ``in_place``: the server is here already, and is not in its own way."""
     facts = domain_xml.describe(xml)
     folders = list(dict.fromkeys([*directories, *(os.path.dirname(file["dest_path"]) for file in files)]))
     return {
-        "leftovers": [path for file in files for path in (file["dest_path"], file["temp_path"]) if os.path.lexists(path)],
+        "leftovers": [path for file in files for path in _new_names(file) if os.path.lexists(path)],
         "missing": _missing(external_files, directories, folders),
         "unmet": _unmet(host, xml),
-        "collisions": _collisions(host, facts, [file["dest_path"] for file in files]),
+        "collisions": _collisions(host, facts, [file["dest_path"] for file in files], in_place),
         "free_bytes": {folder: node_facts.file_system(folder)["free_bytes"] for folder in folders},
         "same_filesystem": {folder: str(os.stat(node_facts.nearest(folder)).st_dev) for folder in folders},
         "cpu": _compare_cpu(host, xml, facts),
         "emulator_ok": _emulator_ok(host, facts),
         "define_error": host.try_definition(xml),
     }
+
+
+def _new_names(file: Facts) -> list[str]:
+    """The names that a file will have here and must not have yet."""
+    return {"drop": [], "replace": [file["temp_path"]]}.get(file["way"], [file["dest_path"], file["temp_path"]])
 
 
 def _missing(external_files: list[str], directories: list[str], folders: list[str]) -> list[str]:
@@ -59,10 +64,12 @@ def _unmet(host: LibvirtHost, xml: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _collisions(host: LibvirtHost, facts: Facts, paths: list[str]) -> list[str]:
+def _collisions(host: LibvirtHost, facts: Facts, paths: list[str], in_place: bool) -> list[str]:
     macs, found = {nic["mac"] for nic in facts["nics"] if nic["mac"]}, []
     targets = {os.path.realpath(path) for path in paths}
     for other in node_facts.domains(host):
+        if other["uuid"] == facts["uuid"] and in_place:
+            continue
         if other["uuid"] == facts["uuid"]:
             found.append(f"UUID {other['uuid']} is defined here already, as {other['name']} ({other['state']})")
             continue

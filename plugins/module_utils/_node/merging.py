@@ -18,7 +18,7 @@ import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import qemu_img
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import LibvirtHost
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_edits, domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.holding import MoveFile
@@ -94,7 +94,7 @@ def _merge_off(host: LibvirtHost, server_uuid: str, file: MoveFile) -> None:
 
 def _define_alone(host: LibvirtHost, server_uuid: str, file: MoveFile) -> None:
     xml = host.xml(server_uuid)
-    host.define(domain_xml.edit(xml, disks={file["id"]: file["held_path"]}, formats={file["id"]: file["format"]}))
+    host.define(domain_edits.edit(xml, disks={file["id"]: file["held_path"]}, formats={file["id"]: file["format"]}))
 
 
 def _merge_running(host: LibvirtHost, server_uuid: str, file: MoveFile, stall_timeout: float, report: Report) -> bool:

@@ -37,13 +37,14 @@ def collect(host: LibvirtHost, server: str) -> Facts:
     running = facts["state"] not in ("shutoff", "absent")
     pools = node_facts.pools(host) if facts["disks"] else []
     for disk in facts["disks"]:
-        facts["blockers"] += _read_disk(host, facts["name"], disk, pools, running)
+        facts["blockers"] += _read_disk(host, facts, disk, pools, running)
     facts["blockers"] += _state_blockers(facts)
     if running:
         facts["blockers"] += _running_blockers(host, domain, facts)
     facts["blockers"] += _shared_paths(host, facts)
     facts["blockers"] += _complete_nvram(host, facts)
-    facts["blockers"] = list(dict.fromkeys(facts["blockers"]))
+    for key in ("blockers", "node_ties"):
+        facts[key] = list(dict.fromkeys(facts[key]))
     return facts
 
 
@@ -82,12 +83,12 @@ def _running_blockers(host: LibvirtHost, domain: t.Any, facts: Facts) -> list[st
         added = [nic["mac"] for nic in domain_xml.read_nics(domain_xml.parse(live)) if nic["mac"] and nic["mac"] not in macs]
         found += [f"interface {mac} is attached to the running guest only (next: virsh detach-interface, or attach it --config)" for mac in added]
         known = domain_xml.describe(live)["hostdevs"]
-        found += [f"uses a device of this node: {device}" for device in known if device not in facts["hostdevs"]]
+        facts["node_ties"] += [f"uses a device of this node: {device}" for device in known if device not in facts["hostdevs"]]
     return found
 
 
-def _read_disk(host: LibvirtHost, server: str, disk: Facts, pools: list[Facts], running: bool) -> list[str]:
-    """Fill in what the file itself says; the reasons against moving it."""
+def _read_disk(host: LibvirtHost, facts: Facts, disk: Facts, pools: list[Facts], running: bool) -> list[str]:
+    """Fill in what the file itself says, and what of it ties the server to this node; the reasons against any move."""
     name = f"disk {disk['target']}"
     if disk["type"] == "volume":
         problem = _resolve_volume(host, disk)
@@ -106,7 +107,7 @@ def _read_disk(host: LibvirtHost, server: str, disk: Facts, pools: list[Facts], 
     except ColdmoveError as exc:
         return [f"{name}: {exc}"]
     disk.update({key: getattr(image, key) for key in ("virtual_bytes", "allocated_bytes", "size_bytes", "internal_snapshots")})
-    return _image_blockers(server, disk, image)
+    return _image_blockers(facts, disk, image)
 
 
 def _resolve_volume(host: LibvirtHost, disk: Facts) -> str | None:
@@ -121,7 +122,7 @@ def _resolve_volume(host: LibvirtHost, disk: Facts) -> str | None:
     return None if kind == "file" else f"volume {disk['volume']} of pool {disk['pool']} is of the kind {kind}: only files are moved by this version"
 
 
-def _image_blockers(server: str, disk: Facts, image: qemu_img.Image) -> list[str]:
+def _image_blockers(facts: Facts, disk: Facts, image: qemu_img.Image) -> list[str]:
     name, found = f"disk {disk['target']}", []
     if image.data_file:
         found.append(f"{name} keeps its data in another file, {image.data_file} (next: qemu-img convert it into one file)")
@@ -130,8 +131,8 @@ def _image_blockers(server: str, disk: Facts, image: qemu_img.Image) -> list[str
     if image.backing_file:
         disk["chain"], problem = qemu_img.chain(disk["path"], image)
         links = " -> ".join(link["path"] for link in disk["chain"]) or image.backing_file
-        command = f"virsh blockpull {server} {disk['target']} while it runs"
-        found.append(f"{name} has a backing chain ({links}), which is not yet moved by this version (next: {command})")
+        command = f"virsh blockpull {facts['name']} {disk['target']} while it runs"
+        facts["node_ties"].append(f"{name} has a backing chain ({links}), which is not yet moved by this version (next: {command})")
         if problem:
             found.append(f"{name}: {problem}")
     return found
