@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import servers, verbs
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, a_number, dicts, guarded, plain, text_or_empty
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, a_number, as_written, dicts, guarded, text_or_empty
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import liveness_of
 
 DOCUMENTATION = r"""
@@ -46,8 +46,8 @@ options:
     type: str
     default: ""
   flavor:
-    description: The whole flavor that the server is to be resized to, C(new_flavor) of P(coldmove.libvirt.resize_plan#filter).
-    type: dict
+    description: What the server is to be resized to, the name of a flavor or a flavor as a mapping.
+    type: raw
 positional: verb, server_uuid, nodes, lease_seconds, target_host
 """
 
@@ -73,7 +73,9 @@ def next_step(
     records: t.Any = dicts(migrations, "migrations")
     uuid = str(server_uuid)
     locked = servers.lock_of(uuid, t.cast("t.Any", known))
-    return verbs.next_step(str(verb), records, uuid, lambda record: liveness_of(record, known, lease), text_or_empty(target_host), locked, plain(flavor) or None)
+    return verbs.next_step(
+        str(verb), records, uuid, lambda record: liveness_of(record, known, lease), text_or_empty(target_host), locked, as_written(flavor) if flavor else None
+    )
 
 
 class FilterModule:

@@ -41,9 +41,12 @@ def next_step(
     liveness: Liveness,
     target_host: str = "",
     locked: Locked | None = None,
-    flavor: t.Mapping[str, t.Any] | None = None,
+    flavor: t.Any = None,
 ) -> Next:
-    """What ``verb`` (cold_migrate, resize, confirm, revert) is to do about a server, which its owner may have ``locked``; ``flavor``: the one to resize to."""
+    """What ``verb`` (cold_migrate, resize, confirm, revert) is to do about a server, which its owner may have ``locked``.
+
+    ``flavor``: what it is to be resized to, a name or a mapping.
+    """
     latest = latest_of(migrations, server_uuid)
     if verb in _MOVES:
         return _move(_MOVES[verb], latest, liveness, target_host, flavor)
@@ -58,11 +61,11 @@ def latest_of(migrations: Migrations, server_uuid: str) -> Migration | None:
     return max(mine, key=lambda migration: int(migration.get("id") or 0)) if mine else None
 
 
-def _move(kind: str, latest: Migration | None, liveness: Liveness, target_host: str, flavor: t.Mapping[str, t.Any] | None) -> Next:
+def _move(kind: str, latest: Migration | None, liveness: Liveness, target_host: str, flavor: t.Any) -> Next:
     if latest is None or latest.get("status") not in ACTIVE:
         return {"next": "plan", "reason": "", "migration": latest}
     elsewhere = target_host not in ("", latest.get("dest_host"))
-    another = latest.get("migration_type") != kind or bool(flavor and flavor != latest.get("new_flavor"))
+    another = latest.get("migration_type") != kind or (kind == "resize" and not _is_flavor(flavor, latest.get("new_flavor") or {}))
     done = f"it {'was resized' if latest.get('migration_type') == 'resize' else 'has moved'} to {_became(latest)}"
     if latest.get("status") == "finished":
         if elsewhere or another:
@@ -78,6 +81,14 @@ def _move(kind: str, latest: Migration | None, liveness: Liveness, target_host: 
     if another and latest.get("status") not in recovery.BEFORE_HOLD:
         return _refuse(latest, f"a run that was killed had begun a {latest.get('migration_type')} to {_became(latest)}: recover first")
     return {"next": "adopt", "reason": "", "migration": latest}
+
+
+def _is_flavor(asked: t.Any, kept: t.Mapping[str, t.Any]) -> bool:
+    """Whether the flavor that is asked for, a name or a mapping, is the one that the record keeps: it counts, whatever the inventory says by now."""
+    if not isinstance(asked, t.Mapping):
+        return str(asked).strip() == kept.get("name")
+    figures = ("vcpus", "memory_mb", "root_gb", "ephemeral_gb", "swap_mb")
+    return all(str(asked.get(key) or 0).strip() == str(kept.get(key) or 0) for key in figures)
 
 
 def _became(migration: Migration) -> str:
