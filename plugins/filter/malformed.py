@@ -1,13 +1,13 @@
 # Copyright (c) 2026, coldmove contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Door to _logic/inputs.py."""
+"""Door to _logic/inputs.py and _logic/health.py."""
 
 from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import inputs
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import health, inputs
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, a_list, guarded, plain
 
 DOCUMENTATION = r"""
@@ -54,7 +54,7 @@ _value:
 
 def malformed(variables: t.Any, hosts: t.Any, hostvars: t.Any) -> list[str]:
     """The verb's first, then each node's."""
-    found = inputs.malformed(a_dict(variables, "the variables"), inputs.OF_VERBS)
+    found = inputs.malformed(a_dict(variables, "the variables"), {**inputs.OF_VERBS, **health.OF_VERBS})
     for host in a_list(hosts, "the list of compute nodes"):
         mine = {name: plain(hostvars[host].get(name)) for name in inputs.OF_NODES}
         found += inputs.malformed(mine, inputs.OF_NODES, str(host))

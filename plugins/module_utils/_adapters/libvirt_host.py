@@ -306,6 +306,14 @@ class LibvirtHost:
         with _explained(f"cannot read the disk statistics of server {server}"):
             return {target: domain.blockStats(target)[3] for target in targets}
 
+    def leases(self, domain: Domain) -> list[tuple[str, str]]:
+        """(MAC, address) of all that libvirt's own DHCP servers have leased to the domain; none on networks without one."""
+        try:
+            interfaces = domain.interfaceAddresses(libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE)
+        except libvirt.libvirtError:
+            return []
+        return [(interface["hwaddr"], found["addr"]) for interface in interfaces.values() for found in interface["addrs"] or []]
+
     def autostart(self, server: str) -> bool:
         with _explained(f"cannot read autostart of server {server}"):
             return bool(self.domain(server).autostart())
