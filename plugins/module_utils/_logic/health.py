@@ -18,19 +18,41 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import inp
 DEFAULT_TIMEOUT_SECONDS = 60.0
 DEFAULT_INTERVAL_SECONDS = 1.0
 
-#: What each type may be given beside type, timeout and interval.
-_OWN_KEYS: t.Mapping[str, tuple[str, ...]] = {
-    "running": (),
-    "agent": (),
-    "tcp": ("address", "port"),
-    "ping": ("address",),
-    "command": ("command",),
-}
-TYPES = tuple(_OWN_KEYS)
-_REQUIRED = {"tcp": "port", "command": "command"}
-_KEYS = ("type", "address", "port", "command", "timeout", "interval")
 #: A name or an address, which becomes a word of ping's command line.
 _ADDRESS = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
+
+
+def _address(value: t.Any) -> str:
+    if not isinstance(value, str) or not _ADDRESS.fullmatch(value.strip()):
+        raise ValueError("it must be a name or an address")
+    return value.strip()
+
+
+def _command(value: t.Any) -> list[str]:
+    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(word, (str, int, float)) for word in value) or not str(value[0]).strip():
+        raise ValueError("it must be a list of words, like [curl, --fail, http://10.0.0.5/]")
+    return [str(word) for word in value]
+
+
+def _pause(value: t.Any) -> float:
+    found = inputs.seconds(value)
+    if not found:
+        raise ValueError("it must be more than 0 seconds")
+    return found
+
+
+#: What each type takes of its own, and what all of them take.
+_OWN: t.Mapping[str, t.Mapping[str, inputs.Convert]] = {
+    "running": {},
+    "agent": {},
+    "tcp": {"address": _address, "port": inputs.port},
+    "ping": {"address": _address},
+    "command": {"command": _command},
+}
+_ALL: t.Mapping[str, inputs.Convert] = {"timeout": inputs.seconds, "interval": _pause}
+_REQUIRED = {"tcp": "port", "command": "command"}
+TYPES = tuple(_OWN)
+_KEYS = ("type", "address", "port", "command", "timeout", "interval")
 
 
 class Check(t.TypedDict):
@@ -95,11 +117,11 @@ def _problems(check: t.Any) -> list[str]:
         return [*found, f"type is missing, one of {', '.join(TYPES)}"]
     if kind not in TYPES:
         return [*found, _unknown(str(kind), TYPES, "type")]
-    own = _OWN_KEYS[kind]
-    found += [f"{key} is not for this type" for key in _CONVERT if key not in own and key in _OWN and inputs.given(check.get(key))]
+    takes = {**_OWN[kind], **_ALL}
+    found += [f"{key} is not for this type" for key in _KEYS[1:] if key not in takes and inputs.given(check.get(key))]
     if kind in _REQUIRED and not inputs.given(check.get(_REQUIRED[kind])):
         found.append(f"{_REQUIRED[kind]} is missing")
-    return found + inputs.malformed(check, {key: convert for key, convert in _CONVERT.items() if key in own or key not in _OWN})
+    return found + inputs.malformed(check, takes)
 
 
 def _unknown(word: str, known: t.Sequence[str], what: str) -> str:
@@ -109,46 +131,17 @@ def _unknown(word: str, known: t.Sequence[str], what: str) -> str:
 
 
 def _check(raw: t.Mapping[str, t.Any]) -> Check:
-    def value(key: str, otherwise: t.Any = None) -> t.Any:
-        return _CONVERT[key](raw[key]) if inputs.given(raw.get(key)) else otherwise
-
+    takes = {**_OWN[raw["type"]], **_ALL}
+    given = {key: convert(raw[key]) for key, convert in takes.items() if inputs.given(raw.get(key))}
     return {
         "type": str(raw["type"]),
-        "address": value("address"),
-        "port": value("port"),
-        "command": value("command"),
-        "timeout": value("timeout", DEFAULT_TIMEOUT_SECONDS),
-        "interval": value("interval", DEFAULT_INTERVAL_SECONDS),
+        "address": given.get("address"),
+        "port": given.get("port"),
+        "command": given.get("command"),
+        "timeout": given.get("timeout", DEFAULT_TIMEOUT_SECONDS),
+        "interval": given.get("interval", DEFAULT_INTERVAL_SECONDS),
     }
 
-
-def _address(value: t.Any) -> str:
-    if not isinstance(value, str) or not _ADDRESS.fullmatch(value.strip()):
-        raise ValueError("it must be a name or an address")
-    return value.strip()
-
-
-def _command(value: t.Any) -> list[str]:
-    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(word, (str, int, float)) for word in value) or not str(value[0]).strip():
-        raise ValueError("it must be a list of words, like [curl, --fail, http://10.0.0.5/]")
-    return [str(word) for word in value]
-
-
-def _pause(value: t.Any) -> float:
-    found = inputs.seconds(value)
-    if not found:
-        raise ValueError("it must be more than 0 seconds")
-    return found
-
-
-_CONVERT: t.Mapping[str, inputs.Convert] = {
-    "address": _address,
-    "port": inputs.port,
-    "command": _command,
-    "timeout": inputs.seconds,
-    "interval": _pause,
-}
-_OWN = {key for keys in _OWN_KEYS.values() for key in keys}
 
 #: The variable of the verbs; beside inputs.OF_VERBS, which this stands on.
 OF_VERBS: t.Mapping[str, inputs.Convert] = {"health_checks": parsed}
