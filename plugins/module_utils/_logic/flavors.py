@@ -151,8 +151,8 @@ def _specs(value: t.Any) -> dict[str, str]:
 
 def _name_problems(name: t.Any, expected: str | None) -> list[str]:
     shown = f"its name is {text.shown(repr(name))}"
-    if isinstance(name, bool) or not isinstance(name, (str, int)) or _unprintable(str(name)) or not 0 < len(str(name).strip()) <= NAME_CHARACTERS:
-        return [f"{shown}: it must be text without control characters, of 1 to {NAME_CHARACTERS} characters"]
+    if isinstance(name, bool) or not isinstance(name, (str, int)) or _unprintable(str(name)) or len(str(name).strip()) > NAME_CHARACTERS:
+        return [f"{shown}: it must be text without control characters, of at most {NAME_CHARACTERS} characters"]
     if expected is not None and str(name).strip() != expected:
         return [f"{shown}: leave it out, or write the one that it has in flavors"]
     return []

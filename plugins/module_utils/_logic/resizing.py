@@ -152,11 +152,11 @@ def one_disk_takes_the_change(server: Server, _old: Flavor, new: Flavor) -> t.It
 
 def disks_can_grow(server: Server, _old: Flavor, new: Flavor) -> t.Iterator[str]:
     """Their format allows it, and nothing in them keeps the old size. A swap disk is made anew, so it always can."""
-    for target, size in sizes(server, new).items():
-        disk = next(disk for disk in server["disks"] if disk.get("target") == target)
-        if disk.get("role") == "swap":
+    changed = sizes(server, new)
+    for disk in server.get("disks", []):
+        if disk.get("role") == "swap" or disk.get("target") not in changed:
             continue
-        grow = f"{_name(disk)} would grow to {text.human_bytes(size)}"
+        grow = f"{_name(disk)} would grow to {text.human_bytes(changed[disk['target']])}"
         if disk.get("format") not in FORMATS:
             yield f"{grow}, but disks of the format {text.quoted(disk.get('format'))} cannot: only {' and '.join(FORMATS)} can"
         if disk.get("readonly"):

@@ -59,6 +59,16 @@ def test_an_inline_flavor_has_no_name_of_its_own() -> None:
     assert named["name"] == "mine"
 
 
+def test_the_longest_name() -> None:
+    assert flavors.parse({"name": "x" * 255, "vcpus": 2, "memory_mb": 1024}, KNOWN).flavor is not None
+
+
+def test_text_that_looks_like_a_mapping_is_not_looked_up() -> None:
+    (error,) = errors_of("{vcpus:")
+    assert "cannot be read as a mapping" in error
+    assert flavors.parse("{x", {"{x": KNOWN["m1.small"]}).flavor is not None
+
+
 def test_an_inline_flavor_does_not_take_the_name_of_another() -> None:
     assert flavors.parse({"name": "m1.small", **KNOWN["m1.small"]}, KNOWN).flavor is not None
     (error,) = errors_of({"name": "m1.small", **KNOWN["m1.small"], "vcpus": 2})
@@ -178,7 +188,7 @@ def test_a_size_beyond_any_machine_is_refused(key: str, value: t.Any) -> None:
         ({}, {"vcpus": 1, "memory_mb": 1, "extra_specs": ["a"]}, "extra_specs is a list: it must be a mapping"),
         ({}, {"vcpus": 1, "memory_mb": 1, "extra_specs": {"a": {"b": 1}}}, "extra spec 'a' is a mapping: it must be text"),
         ({}, {"vcpus": 1, "memory_mb": 1, "extra_specs": {"a": "\x00"}}, "control characters"),
-        ({}, {"vcpus": 1, "memory_mb": 1, "name": "x" * 256}, "of 1 to 255 characters"),
+        ({}, {"vcpus": 1, "memory_mb": 1, "name": "x" * 256}, "of at most 255 characters"),
         ({}, {"vcpus": 1, "memory_mb": 1, "name": ["x"]}, "it must be text"),
     ],
 )
