@@ -314,6 +314,15 @@ class LibvirtHost:
             return []
         return [(interface["hwaddr"], found["addr"]) for interface in interfaces.values() for found in interface["addrs"] or []]
 
+    def guest_bytes(self, domain: Domain, target: str) -> int:
+        """The size of a running domain's disk as its guest sees it; a block device underneath may have grown already."""
+        with _explained(f"cannot read the size of disk {target}"):
+            ((_domain, facts),) = self.connection.domainListGetStats([domain], libvirt.VIR_DOMAIN_STATS_BLOCK)
+        for number in range(facts.get("block.count", 0)):
+            if facts.get(f"block.{number}.name") == target and f"block.{number}.capacity" in facts:
+                return int(facts[f"block.{number}.capacity"])
+        raise ColdmoveError(f"libvirt does not tell the size of disk {target}")
+
     def autostart(self, server: str) -> bool:
         with _explained(f"cannot read autostart of server {server}"):
             return bool(self.domain(server).autostart())
@@ -359,6 +368,11 @@ class LibvirtHost:
         elif keep_tpm and "<tpm" in self.xml_of(domain, secrets=False):
             raise ColdmoveError("this libvirt (older than 8.9) deletes the TPM state of a domain that is undefined, and it is to be kept. Nothing was changed")
         return t.cast(int, flags)
+
+    def resize_disk(self, domain: Domain, target: str, size_bytes: int) -> None:
+        """Give a running domain's disk another size; its guest is told."""
+        with _explained(f"libvirt cannot grow disk {target}"):
+            domain.blockResize(target, size_bytes, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
     # --- power
 

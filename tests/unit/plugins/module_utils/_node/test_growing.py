@@ -175,7 +175,7 @@ def test_a_full_file_system(tmp_path: Path) -> None:
     try:
         path = create(tmp_path / "disk", MIB)
         before = digest(path)
-        with pytest.raises(ColdmoveError, match="is full.*make room first"):
+        with pytest.raises(ColdmoveError, match="is full.*Make room first"):
             growing.grow_image(path, "qcow2", 1024**4)
         assert digest(path) == before
         # A hole needs no room, and so a raw file of any size fits.
