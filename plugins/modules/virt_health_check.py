@@ -75,7 +75,7 @@ options:
         type: list
         elements: str
       timeout:
-        description: Seconds that the check has to pass, from the start of the module. With V(0) it looks once.
+        description: Seconds that the check has to pass, from the start of the module. With V(0) it looks once, for a second at most.
         type: float
         default: 60
       interval:

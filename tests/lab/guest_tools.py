@@ -40,7 +40,7 @@ def add_to(image: Path) -> None:
         new = Path(directory) / "tools"
         for name in ("", "bin", "lib", "lib64"):
             (new / name).mkdir(mode=0o755)
-        copy_programs(unpacked_packages(), new)
+        copy_programs(new)
         (new / "initrd").write_bytes((image / "initrd").read_bytes() + second_archive(find_kernel(), new))
         publish(new, target)
 
@@ -68,23 +68,36 @@ def unpacked_packages() -> Path:
     return home
 
 
-def copy_programs(base: Path, new: Path) -> None:
+def copy_programs(new: Path) -> None:
     """Copy the programs into `bin`, the libraries that they need into `lib`, their loader to where programs look for it."""
-    search = [*(base / name for name in ("usr/sbin", "usr/bin", "sbin", "bin")), *map(Path, ENVIRONMENT["PATH"].split(":"))]
-    for name in PROGRAMS:
-        program = next((path / name for path in search if (path / name).is_file()), None)
-        if program is None:
-            raise LabError(f"neither this machine nor {base} has the program {name}; run: python3 tests/lab clean-cache")
+    for name, (program, places) in find_programs().items():
         shutil.copy(program, new / "bin" / name)
-        for library in libraries(program, base):
+        for library in libraries(program, places):
             shutil.copy(library, new / (LOADER if library.match(LOADER) else f"lib/{library.name}"))
 
 
-def libraries(program: Path, base: Path) -> list[Path]:
+def find_programs() -> dict[str, tuple[Path, set[Path]]]:
+    """Each program, and where its libraries are beside the machine's own places: the machine's, otherwise that of an unpacked package."""
+    found: dict[str, tuple[Path, set[Path]]] = {}
+    for name in PROGRAMS:
+        here = shutil.which(name, path=ENVIRONMENT["PATH"])
+        found[name] = (Path(here), set()) if here else find_unpacked(name, unpacked_packages())
+    return found
+
+
+def find_unpacked(name: str, base: Path) -> tuple[Path, set[Path]]:
+    """A program of an unpacked package, and where the libraries of all packages are."""
+    candidates = [base / directory / name for directory in ("usr/sbin", "usr/bin", "sbin", "bin")]
+    program = next((path for path in candidates if path.is_file()), None)
+    if program is None:
+        raise LabError(f"neither this machine nor {base} has the program {name}: install it, or run python3 tests/lab clean-cache to have it downloaded")
+    return program, {path.parent for path in base.glob("**/lib*.so.*")}
+
+
+def libraries(program: Path, places: set[Path]) -> list[Path]:
     """The shared libraries of a program, its loader among them; none for a script."""
     if program.read_bytes()[:4] != b"\x7fELF":
         return []
-    places = {path.parent for path in base.glob("**/lib*.so.*")}
     found = output("env", f"LD_LIBRARY_PATH={':'.join(map(str, sorted(places)))}", "ldd", str(program))
     if missing := re.findall(r"(\S+) => not found", found):
         raise LabError(f"{program} needs {', '.join(missing)}; run: python3 tests/lab clean-cache")
