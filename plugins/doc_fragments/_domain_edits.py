@@ -72,7 +72,7 @@ options:
         default: {}
   placement:
     description:
-      - Where on this node the flavor's vCPUs and memory go, as C(virt_placement) chose it.
+      - Where on this node the flavor's vCPUs and memory go, as M(coldmove.libvirt.virt_placement) chose it.
       - What it holds replaces what the definition says. Without it nothing is pinned or bound anew.
     type: dict
     suboptions:

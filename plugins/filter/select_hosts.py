@@ -20,6 +20,7 @@ description:
   - >-
     A node must answer, be in service (not C(maintenance), not C(forced_down)), be prepared, have the architecture, the machine type,
     the networks, the bridges and the storage pools, not be the source, have room for memory, vCPUs and disk with what unfinished migrations hold,
+    have the CPUs and NUMA cells that the flavor pins or binds and the traits that it requires, none that it forbids,
     and have no domain with the server's UUID, name or a MAC of it.
   - Candidates are weighed by free memory and by the version of QEMU (newer is better), both with multiplier 1.0; equal ones are ordered by name.
   - A named target that is refused is never replaced by another node.
@@ -50,6 +51,11 @@ options:
     description:
       - What the server needs on its next node (C(vcpus), C(memory_mb), C(disk_bytes)).
       - By default what it is defined with today, and the virtual size of its local disks.
+    type: dict
+  flavor:
+    description:
+      - The flavor that the server is to have on its next node, of which the extra specs count here, see M(coldmove.libvirt.virt_placement).
+      - Give O(need) too, this does not follow from it.
     type: dict
   in_place:
     description: The server may stay on its node, which is then asked for what it grows by. Give O(target_host) with it.
@@ -96,13 +102,21 @@ def select_hosts(
     source_host: t.Any = "",
     target_host: t.Any = "",
     need: t.Any = None,
+    flavor: t.Any = None,
     in_place: t.Any = False,
     limit: t.Any = 10,
 ) -> dict[str, t.Any]:
     """Filter and weigh."""
     known = a_dict(nodes, "nodes")
     wanted = None if not need else t.cast("t.Any", {"vcpus": 0, "memory_mb": 0, "disk_bytes": 0, **a_dict(need, "need")})
-    request = scheduler.request_for(t.cast("t.Any", a_dict(server, "server")), text_or_empty(source_host), text_or_empty(target_host), wanted, bool(in_place))
+    request = scheduler.request_for(
+        t.cast("t.Any", a_dict(server, "server")),
+        text_or_empty(source_host),
+        text_or_empty(target_host),
+        wanted,
+        bool(in_place),
+        a_dict(flavor, "flavor") if flavor else None,
+    )
     selection = scheduler.select_hosts(request, known, t.cast("t.Any", dicts(migrations, "migrations")), int(limit))
     return {**selection, "need": request.need}
 

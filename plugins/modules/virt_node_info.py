@@ -79,6 +79,12 @@ node:
     memory_mb:
       description: Memory in MiB.
       type: int
+    numa_cells:
+      description:
+        - The node's NUMA cells, each with C(id), C(cpus) (numbers of its CPUs), C(memory_mb), and C(pages) (huge pages, each with C(size_kib),
+          C(total) and C(free)).
+      type: list
+      elements: dict
     machine_types:
       description: Machine types that the node's emulators know, aliases included.
       type: list
@@ -112,10 +118,15 @@ node:
       description:
         - Every domain, with C(uuid), C(name), C(state), C(autostart), C(vcpus), C(memory_mb), C(disk_bytes) (virtual sizes of its own local disks),
           C(macs), C(disk_paths), C(locked) (C(by) and C(reason), or none) and C(project) (of the domain's metadata, or none).
+        - What a domain keeps of the node for itself is in C(pinned_cpus) (CPUs that a vCPU, the emulator or an IO thread is pinned to alone),
+          C(page_size_kib) (of its huge pages, or none) and C(memory_cells) (NUMA cells that its memory is bound to, with C(host_cell) and C(memory_mb)).
       type: list
       elements: dict
     journals:
-      description: What the node keeps of open migrations, with C(migration_uuid), C(server_uuid), C(epoch), C(contact_age_seconds) and C(job).
+      description:
+        - What the node keeps of open migrations, with C(migration_uuid), C(server_uuid), C(epoch), C(contact_age_seconds) and C(job).
+        - C(reserved) is a list of what the held copy, and the place chosen for a server that comes, keep of the node,
+          each with C(pinned_cpus), C(memory_mb), C(page_size_kib) and C(memory_cells) as of a domain.
       type: list
       elements: dict
 """

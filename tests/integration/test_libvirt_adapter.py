@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import collections.abc as c
+import concurrent.futures
 import subprocess
 import threading
 import time
@@ -18,7 +19,7 @@ import pytest
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_edits, domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError, Superseded
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import definition, dest_facts, journal, node_facts, paths, power, server_facts
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import definition, dest_facts, journal, node_facts, paths, placing, power, server_facts
 
 pytestmark = pytest.mark.skipif(libvirt_host.LIBVIRT_IMPORT_ERROR is not None, reason="python3-libvirt is not installed")
 
@@ -270,13 +271,74 @@ def test_facts_of_a_node(host: Host, xml: str, tmp_path: Path, state_dir: Path) 
     assert mine == {
         "uuid": UUID, "name": "web", "state": "shutoff", "autostart": False, "vcpus": 1, "memory_mb": 256,
         "disk_bytes": 1 << 20, "macs": ["52:54:00:00:00:01"], "disk_paths": [str(tmp_path / "a.raw")], "locked": None, "project": None,
+        "pinned_cpus": [], "page_size_kib": None, "memory_cells": [],
     }  # fmt: skip
+    assert [(cell["id"], len(cell["cpus"]), cell["memory_mb"]) for cell in node["numa_cells"]] == [(0, 8, 2048), (1, 8, 4096)]
+    assert {page["free"] for cell in node["numa_cells"] for page in cell["pages"]} == {0}
     assert node["networks"] == ["default"]
     assert [pool["name"] for pool in node["pools"]] == ["default-pool"]
     assert 0 < node["instances_fs"]["free_bytes"] <= node["instances_fs"]["total_bytes"]
     assert node["prepared"] is (node["not_prepared"] == [])
     assert node["journals"] == []
     assert not state_dir.exists()  # looking leaves no trace
+
+
+# --- places
+
+
+def dedicated(vcpus: int, **more: t.Any) -> dict[str, t.Any]:
+    return {"name": "f", "vcpus": vcpus, "memory_mb": 256, "extra_specs": {"hw:cpu_policy": "dedicated"}, **more}
+
+
+def placed(flavor: dict[str, t.Any], server: str, migration: str) -> dict[str, t.Any]:
+    with libvirt_host.connected(URI) as host, journal.step({"migration_uuid": migration, "migration_epoch": 1}) as book:
+        assert book is not None
+        return placing.place(book, host, server, flavor)
+
+
+def test_a_place_is_chosen_once_and_kept_until_the_migration_is_closed(host: Host, xml: str, state_dir: Path) -> None:
+    pins = {"vcpu_pins": {"0": "0"}, "emulator_pins": "0", "cells": [], "page_size_kib": None}
+    host.define(domain_edits.edit(xml, placement=pins))
+    other, migration = str(uuid.uuid4()), str(uuid.uuid4())
+    first, again = placed(dedicated(8), other, migration), placed(dedicated(8, name="g", root_gb=7), other, migration)
+    assert (first["changed"], again["changed"], first["placement"] == again["placement"]) == (True, False, True)
+    assert first["placement"]["emulator_pins"] == "8-15"
+    with pytest.raises(ColdmoveError, match="'f' does not fit on this node: 8 dedicated CPUs needed, 7 free of 16 .pinned to migration .*, web.") as refusal:
+        placed(dedicated(8), str(uuid.uuid4()), str(uuid.uuid4()))
+    assert len(refusal.value.result["reasons"]) == 1
+    assert placed(dedicated(8), UUID, str(uuid.uuid4()))["placement"]["emulator_pins"] == "0-7"  # its own pin is not in its way
+    assert placed(dedicated(2), other, migration)["changed"]  # another flavor: chosen anew
+    with journal.step({"migration_uuid": migration, "migration_epoch": 1}) as book:
+        assert book is not None
+        book.note(closed=True)
+    assert placed(dedicated(8), str(uuid.uuid4()), str(uuid.uuid4()))["placement"]["emulator_pins"] == "8-15"
+    assert state_dir.exists()
+
+
+def test_a_flavor_without_wishes_has_no_place_and_takes_an_earlier_one_back(host: Host, state_dir: Path) -> None:
+    plain, migration = dedicated(2, extra_specs={}), str(uuid.uuid4())
+    assert placed(plain, UUID, migration) == {"changed": False, "placement": None}
+    assert placed(dedicated(2), UUID, migration)["changed"]
+    assert placed(plain, UUID, migration) == {"changed": True, "placement": None}
+    assert [summary["reserved"] for summary in journal.summaries()] == [[]]
+    assert placing.look(host, UUID, plain) is None
+    assert state_dir.exists()
+
+
+def test_two_migrations_at_once_get_no_cpu_twice(host: Host, state_dir: Path) -> None:
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _number: placed(dedicated(2), str(uuid.uuid4()), str(uuid.uuid4())), range(8)))
+    cpus = [cpu for result in results for cpu in result["placement"]["vcpu_pins"].values()]
+    assert sorted(map(int, cpus)) == list(range(16))
+    assert state_dir.exists()
+
+
+def test_pins_of_a_running_guest_alone_count_too(host: Host, xml: str, state_dir: Path) -> None:
+    host.define(domain_edits.edit(xml, placement={"vcpu_pins": {"0": "3"}, "emulator_pins": None, "cells": [], "page_size_kib": None}))
+    host.start(host.domain("web"))
+    (mine,) = [domain for domain in node_facts.layout(host)["domains"] if domain["name"] == "web"]
+    assert (mine["pinned_cpus"], mine["state"]) == ([3], "running")
+    assert not state_dir.exists()
 
 
 def test_a_domain_that_vanishes_while_we_look_is_left_out(host: Host, xml: str) -> None:

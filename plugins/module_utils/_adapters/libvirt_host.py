@@ -99,6 +99,16 @@ class LibvirtHost:
         with _explained("cannot read libvirt's capabilities"):
             return t.cast(str, self.connection.getCapabilities())
 
+    def free_pages(self, cell: int, sizes_kib: t.Sequence[int]) -> dict[int, int]:
+        """How many pages of each size are free in a NUMA cell of the node. A size that libvirt says nothing of is left out."""
+        try:
+            answer = self.connection.getFreePages(list(sizes_kib), cell, 1) if sizes_kib else {}
+        except libvirt.libvirtError as exc:
+            if _is_unsupported(exc):
+                return {}
+            raise ColdmoveError(f"cannot read the free pages of NUMA cell {cell}: {exc.get_error_message()}") from exc
+        return dict(answer.get(cell, {}))
+
     def networks(self) -> list[str]:
         """Active networks; none where this kind of connection has no networks."""
         try:

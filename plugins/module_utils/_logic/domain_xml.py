@@ -95,9 +95,16 @@ def summary(xml: str) -> Facts:
     facts.update(_capacity(root))
     facts["macs"] = [nic["mac"] for nic in read_nics(root) if nic["mac"]]
     facts["disks"] = read_disks(root, None)
+    facts.update(_kept(root))
     metadata = _metadata(root.find(f"metadata/{NS}server"))
     facts.update({key: metadata[key] for key in ("locked", "project")})
     return facts
+
+
+def kept(xml: str) -> Facts:
+    """What a definition keeps of a node for itself: pinned_cpus, memory_mb, page_size_kib, memory_cells (``[{host_cell, memory_mb}]``)."""
+    root = parse(xml)
+    return {"memory_mb": _capacity(root)["memory_mb"], **_kept(root)}
 
 
 def lock(xml: str) -> Facts | None:
@@ -176,6 +183,27 @@ def _page_size(root: Element) -> int | None:
         return None
     sizes = [size * UNITS.get(page.get("unit", "").lower(), 1024) // 1024 for page in pages.iterfind("page") if (size := number(page.get("size")))]
     return max(sizes, default=DEFAULT_HUGE_PAGE_KIB)
+
+
+def _kept(root: Element) -> Facts:
+    return {"pinned_cpus": _pinned_cpus(root), "page_size_kib": _page_size(root), "memory_cells": _memory_cells(root)}
+
+
+def _pinned_cpus(root: Element) -> list[int]:
+    """CPUs that a vCPU, the emulator or an IO thread is pinned to alone. A wider pin claims nothing for itself."""
+    pins = [_cpus(pin.get("cpuset", "")) for tag in ("vcpupin", "emulatorpin", "iothreadpin") for pin in root.iterfind(f"cputune/{tag}")]
+    return sorted(frozenset().union(*(pin for pin in pins if len(pin) == 1)))
+
+
+def _memory_cells(root: Element) -> list[Facts]:
+    """The guest's NUMA cells that are bound to one cell of the node."""
+    sizes = {cell.get("id", str(index)): _cell_bytes(cell) for index, cell in enumerate(root.iterfind("cpu/numa/cell"))}
+    bound = [(node.get("cellid"), _cpus(node.get("nodeset", ""))) for node in root.iterfind("numatune/memnode")]
+    return [{"host_cell": min(cells), "memory_mb": -(-sizes[cell] // MIB)} for cell, cells in bound if len(cells) == 1 and cell in sizes]
+
+
+def _cell_bytes(cell: Element) -> int:
+    return (number(cell.get("memory")) or 0) * UNITS.get(cell.get("unit", "").lower(), 1024)
 
 
 def pinned_one_to_one(root: Element) -> bool:
@@ -495,10 +523,24 @@ def _plain_root(xml: str) -> Element:
 
 
 def read_capabilities(xml: str) -> Facts:
-    """CPU model of the node, and every machine type (aliases too) that one of its emulators knows."""
+    """CPU model of the node, every machine type (aliases too) that one of its emulators knows, and its NUMA cells."""
     root = _plain_root(xml)
     machines = {machine.text for machine in root.iterfind("guest/arch//machine") if machine.text}
-    return {"cpu_model": _text(root, "host/cpu/model") or "", "machine_types": sorted(machines)}
+    cells = [_host_cell(cell) for cell in root.iterfind("host/topology/cells/cell")]
+    return {"cpu_model": _text(root, "host/cpu/model") or "", "machine_types": sorted(machines), "numa_cells": cells}
+
+
+def _host_cell(cell: Element) -> Facts:
+    memory = cell.find("memory")
+    pages = sorted((number(page.get("size")) or 0, number(page.text) or 0) for page in cell.iterfind("pages"))
+    return {
+        "id": number(cell.get("id")) or 0,
+        # A CPU that is off has no siblings.
+        "cpus": sorted(number(cpu.get("id")) or 0 for cpu in cell.iterfind("cpus/cpu") if cpu.get("siblings") is not None),
+        "memory_mb": bytes_of(memory) // MIB if memory is not None else 0,
+        # The smallest size is that of ordinary memory. How many are free is to be asked for.
+        "pages": [{"size_kib": size, "total": total, "free": 0} for size, total in pages[1:]],
+    }
 
 
 def pool_path(xml: str) -> str | None:

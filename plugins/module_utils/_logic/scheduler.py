@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, extra_specs, placement, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, Domain, Migration, Node, NodeFacts, Nodes, Rejection, Server
 
 #: One sentence for people has room for so many hosts; the table has them all.
@@ -29,6 +29,8 @@ class Make(t.NamedTuple):
     networks: frozenset[str]
     bridges: frozenset[str]
     pools: frozenset[str]
+    required_traits: frozenset[str] = frozenset()
+    forbidden_traits: frozenset[str] = frozenset()
 
 
 class Request(t.NamedTuple):
@@ -41,6 +43,8 @@ class Request(t.NamedTuple):
     make: Make
     #: It may stay on its node (a resize of it alone), which then has to give only what it grows by.
     in_place: bool = False
+    #: Only there if CPUs or NUMA cells have to be found for it.
+    place: placement.Wish | None = None
 
 
 class Candidate(t.TypedDict):
@@ -65,8 +69,9 @@ class Selection(t.TypedDict):
     error: str
 
 
-def make_of(server: Server) -> Make:
-    """What the server's definition asks of any node."""
+def make_of(server: Server, flavor: t.Mapping[str, t.Any] | None = None) -> Make:
+    """What the server's definition and its flavor ask of any node."""
+    specs = extra_specs.parse((flavor or {}).get("extra_specs") or {})[0]
     nics, disks = server.get("nics", []), server.get("disks", [])
     return Make(
         arch=server.get("arch") or "",
@@ -75,12 +80,22 @@ def make_of(server: Server) -> Make:
         bridges=frozenset(str(nic["source"]) for nic in nics if nic.get("type") == "bridge" and nic.get("source")),
         # A volume that moves becomes a file on the dest; one that stays where it is (a network volume) is reached by its pool.
         pools=frozenset(str(disk["pool"]) for disk in disks if disk.get("type") == "volume" and disk.get("pool") and not capacity.moves(disk)),
+        required_traits=specs.required_traits,
+        forbidden_traits=specs.forbidden_traits,
     )
 
 
-def request_for(server: Server, source_host: str = "", target_host: str = "", need: Amount | None = None, in_place: bool = False) -> Request:
-    """The request of one server; ``need`` is what it is to have on the next node if that differs from today (resize)."""
-    return Request(server, need or capacity.need_of(server), source_host, target_host, make_of(server), in_place)
+def request_for(
+    server: Server,
+    source_host: str = "",
+    target_host: str = "",
+    need: Amount | None = None,
+    in_place: bool = False,
+    flavor: t.Mapping[str, t.Any] | None = None,
+) -> Request:
+    """The request of one server; ``need`` and ``flavor`` are what it is to have on the next node (need by default: what it has today)."""
+    need = need or capacity.need_of(server)
+    return Request(server, need, source_host, target_host, make_of(server, flavor), in_place, placement.wish_of(flavor))
 
 
 class Host:
@@ -95,6 +110,31 @@ class Host:
         self.networks = frozenset(self.facts.get("networks", []))
         self.bridges = frozenset(self.facts.get("bridges", []))
         self.pools = frozenset(pool["name"] for pool in self.facts.get("pools", []) if pool.get("active", True))
+        self.traits = frozenset(node.get("traits") or ())
+        self._planned: list[tuple[placement.Placement, str]] = []
+        self._places: dict[tuple[str, placement.Wish], placement.Choice] = {}
+        self._residents: set[str] | None = None
+
+    def place(self, server: Server, wish: placement.Wish) -> placement.Choice:
+        """CPUs and cells for the server: the same for all that wish the same, but for those that keep something here themselves."""
+        if self._residents is None:
+            self._residents = {domain["uuid"] for domain in self.facts.get("domains", [])}
+            self._residents |= {journal.get("server_uuid") or "" for journal in self.facts.get("journals", [])}
+        uuid = server.get("uuid", "")
+        resident = uuid if uuid in self._residents else ""
+        if (resident, wish) not in self._places:
+            cells = placement.free_cells(self.facts, resident)
+            for planned, holder in self._planned:
+                cells = placement.after(cells, planned, holder)
+            self._places[(resident, wish)] = placement.choose(wish, cells)
+        return self._places[(resident, wish)]
+
+    def take_place(self, server: Server, wish: placement.Wish) -> None:
+        """Count the place that a server of the same plan gets here."""
+        planned = self.place(server, wish)[0]
+        if planned:
+            self._planned.append((planned, _of_this_plan(server)))
+            self._places.clear()
 
 
 # --- filters -------------------------------------------------------------------------------------------------------------
@@ -155,6 +195,14 @@ def has_pools(host: Host, make: Make) -> list[str]:
     return [f"no active storage pool {text.quoted(name)}" for name in sorted(make.pools - host.pools)]
 
 
+def has_traits(host: Host, make: Make) -> list[str]:
+    """The node has every trait that the flavor requires, and none that it forbids."""
+    if make.required_traits <= host.traits and not make.forbidden_traits & host.traits:
+        return []
+    reasons = [f"has not the trait {text.quoted(name)}, which the flavor requires" for name in sorted(make.required_traits - host.traits)]
+    return reasons + [f"has the trait {text.quoted(name)}, which the flavor forbids" for name in sorted(make.forbidden_traits & host.traits)]
+
+
 def is_target(host: Host, request: Request) -> list[str]:
     """If the operator named a host, only that one, never another in silence."""
     return [f"target_host is {request.target_host}"] if request.target_host and request.target_host != host.name else []
@@ -193,14 +241,19 @@ def growth(request: Request) -> Amount:
     }
 
 
+def has_place(host: Host, request: Request) -> list[str]:
+    """CPUs and NUMA cells for a flavor that pins or binds. The node itself decides in the end (virt_placement)."""
+    return host.place(request.server, request.place)[1] if request.place and host.facts else []
+
+
 def no_collision(host: Host, request: Request) -> list[str]:
     """No domain there has the server's UUID, name or a MAC of it (on its own node it has them itself)."""
     return [] if request.source_host == host.name else collisions(request.server, host.facts.get("domains", []))
 
 
 NODE_FILTERS: tuple[t.Callable[[Host], list[str]], ...] = (answers, in_service, prepared)
-MAKE_FILTERS: tuple[t.Callable[[Host, Make], list[str]], ...] = (same_arch, has_machine_type, has_networks, has_pools)
-SERVER_FILTERS: tuple[t.Callable[[Host, Request], list[str]], ...] = (is_target, not_source, has_room, no_collision)
+MAKE_FILTERS: tuple[t.Callable[[Host, Make], list[str]], ...] = (same_arch, has_machine_type, has_networks, has_pools, has_traits)
+SERVER_FILTERS: tuple[t.Callable[[Host, Request], list[str]], ...] = (is_target, not_source, has_room, has_place, no_collision)
 
 #: The one list of filters, in the order in which their reasons are listed.
 FILTERS: tuple[t.Callable[..., list[str]], ...] = (*NODE_FILTERS, *MAKE_FILTERS, *SERVER_FILTERS)
@@ -302,7 +355,10 @@ class Scheduler:
 
     def take(self, host: str, request: Request) -> None:
         """Count a server on the node that this plan chose for it."""
-        self.by_name[host].room.take(request.need, f"{text.shown(request.server.get('name', ''))} of this plan")
+        chosen = self.by_name[host]
+        chosen.room.take(request.need, _of_this_plan(request.server))
+        if request.place:
+            chosen.take_place(request.server, request.place)
         server = request.server
         for identity in _identities(server.get("uuid", ""), server.get("name", ""), _macs(server)):
             self._owners.setdefault(identity, set()).add(host)
@@ -318,7 +374,7 @@ class Scheduler:
             if request.target_host or host.name in wholly:
                 reasons = reasons + self._all_reasons(host, request, host.name in owners)
             else:
-                reasons = reasons + has_room(host, request)
+                reasons = reasons + has_room(host, request) + (has_place(host, request) if request.place else [])
             if reasons:
                 rejected.append({"host": host.name, "reasons": reasons})
             else:
@@ -386,6 +442,10 @@ def no_valid_host(request: Request, rejected: t.Sequence[Rejection]) -> str:
 
 def _by_weight_and_name(pair: tuple[float, Host]) -> tuple[float, str]:
     return pair[0], pair[1].name
+
+
+def _of_this_plan(server: Server) -> str:
+    return f"{text.shown(server.get('name', ''))} of this plan"
 
 
 def _name(request: Request) -> str:

@@ -21,6 +21,7 @@ import typing as t
 import uuid as uuidlib
 from pathlib import Path
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml, placement
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError, Superseded
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.text import quoted
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
@@ -119,7 +120,14 @@ def _make_durably(directory: Path) -> None:
 @contextlib.contextmanager
 def _locked(directory: Path) -> t.Iterator[None]:
     _make_durably(directory)
-    with open(directory / "lock", "w", encoding="ascii") as lock:
+    with locked(directory / "lock", "another step of this migration"):
+        yield
+
+
+@contextlib.contextmanager
+def locked(path: Path, holder: str) -> t.Iterator[None]:
+    """Hold the lock ``path``; ``holder`` says who may have it otherwise."""
+    with open(path, "w", encoding="ascii") as lock:
         deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
         while True:
             try:
@@ -128,7 +136,7 @@ def _locked(directory: Path) -> t.Iterator[None]:
             except OSError as exc:
                 if time.monotonic() > deadline:
                     raise ColdmoveError(
-                        f"another step of this migration has held {directory / 'lock'} for {LOCK_TIMEOUT_SECONDS:.0f} s; "
+                        f"{holder} has held {path} for {LOCK_TIMEOUT_SECONDS:.0f} s; "
                         "see which process holds it (fuser), wait for it, and run the same command again"
                     ) from exc
                 time.sleep(0.05)
@@ -156,13 +164,14 @@ def step(params: t.Mapping[str, t.Any], check_mode: bool = False, closed_too: bo
 
 
 def summaries() -> list[dict[str, t.Any]]:
-    """What this node keeps of open migrations, for ``virt_node_info``: migration_uuid, server_uuid, epoch, contact_age_seconds, job."""
+    """What this node keeps of open migrations, for ``virt_node_info``: migration_uuid, server_uuid, epoch, contact_age_seconds, job, reserved."""
     result = []
     for file in sorted((paths.STATE_DIR / "moves").glob("*/journal.json")):
         try:
             data = read_json(file)
+            reserved = _reserved(data)
         except ColdmoveError:
-            data = {}  # one damaged journal must not silence the whole node; a step of that migration says what is wrong
+            data, reserved = {}, []  # one damaged journal must not silence the whole node; a step of that migration says what is wrong
         if data.get("closed"):
             continue
         contact = file.with_name("contact")
@@ -174,6 +183,17 @@ def summaries() -> list[dict[str, t.Any]]:
                 "epoch": data.get("epoch", 0),
                 "contact_age_seconds": age,
                 "job": data.get("job"),
+                "reserved": reserved,
             }
         )
     return result
+
+
+def _reserved(data: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+    """CPUs and memory of this node that an open migration keeps: those of the held copy, and those chosen for the server that comes."""
+    found = []
+    if data.get("definition"):
+        found.append(domain_xml.kept(data["definition"]))
+    if data.get("placement"):
+        found.append(placement.kept(data["placement"]))
+    return found

@@ -46,7 +46,38 @@ def collect(host: LibvirtHost, name: str | None, instances_path: str) -> Facts:
     facts.update(host.versions())
     facts.update(host.hardware())
     facts.update(domain_xml.read_capabilities(host.capabilities()))
+    _count_free_pages(host, facts["numa_cells"])
     return facts
+
+
+def layout(host: LibvirtHost) -> Facts:
+    """Of these facts only what the choice of CPUs and NUMA cells needs: quick, as no disk is looked at."""
+    cells = domain_xml.read_capabilities(host.capabilities())["numa_cells"]
+    _count_free_pages(host, cells)
+    briefs = [brief for brief in (host.brief(domain) for domain in host.domains()) if brief is not None]
+    return {"numa_cells": cells, "domains": [_holder(brief, domain_xml.summary(brief["xml"])) for brief in briefs], "journals": journal.summaries()}
+
+
+def _holder(brief: Facts, told: Facts) -> Facts:
+    """What a domain keeps of the node for itself. ``virsh vcpupin`` on a running guest changes the live definition only: both count."""
+    live = domain_xml.kept(brief["live_xml"])["pinned_cpus"] if brief["live_xml"] else []
+    return {
+        "uuid": told["uuid"],
+        "name": told["name"],
+        "state": brief["state"],
+        # A running guest may have got more by hot-plug than its definition says.
+        "memory_mb": max(told["memory_mb"], brief["memory_mb"]),
+        "pinned_cpus": sorted({*told["pinned_cpus"], *live}),
+        "page_size_kib": told["page_size_kib"],
+        "memory_cells": told["memory_cells"],
+    }
+
+
+def _count_free_pages(host: LibvirtHost, cells: list[Facts]) -> None:
+    for cell in cells:
+        free = host.free_pages(cell["id"], [page["size_kib"] for page in cell["pages"]])
+        for page in cell["pages"]:
+            page["free"] = free.get(page["size_kib"], 0)
 
 
 def _first_line(path: str) -> str:
@@ -109,13 +140,9 @@ def _overview(host: LibvirtHost, brief: Facts) -> Facts:
             paths.append(path)
             virtual_bytes += _virtual_bytes(path, disk)
     return {
-        "uuid": told["uuid"],
-        "name": told["name"],
-        "state": brief["state"],
+        **_holder(brief, told),
         "autostart": brief["autostart"],
-        # A running guest may have got more by hot-plug than its definition says.
         "vcpus": max(told["vcpus"], brief["vcpus"]),
-        "memory_mb": max(told["memory_mb"], brief["memory_mb"]),
         "disk_bytes": virtual_bytes,
         "macs": told["macs"],
         "disk_paths": paths,

@@ -303,11 +303,35 @@ def test_secrets_are_in_no_diff_and_no_log() -> None:
 
 
 def test_what_libvirt_says_of_a_node() -> None:
+    cpu = "<cpu id='{}' socket_id='0' die_id='0' core_id='0' siblings='{}'/>"
     capabilities = (
-        "<capabilities><host><cpu><model>EPYC</model></cpu></host><guest><os_type>hvm</os_type><arch name='x86_64'>"
+        "<capabilities><host><cpu><model>EPYC</model></cpu><topology><cells num='1'><cell id='8'><memory unit='KiB'>2097152</memory>"
+        "<pages unit='KiB' size='1048576'>1</pages><pages unit='KiB' size='4'>262144</pages><pages unit='KiB' size='2048'>7</pages>"
+        f"<cpus num='3'>{cpu.format(4, 4)}{cpu.format(0, 0)}<cpu id='5'/></cpus></cell></cells></topology></host>"
+        "<guest><os_type>hvm</os_type><arch name='x86_64'>"
         "<machine canonical='pc-q35-7.2'>q35</machine><machine>pc-q35-7.2</machine></arch></guest></capabilities>"
     )
-    assert domain_xml.read_capabilities(capabilities) == {"cpu_model": "EPYC", "machine_types": ["pc-q35-7.2", "q35"]}
+    pages = [{"size_kib": 2048, "total": 7, "free": 0}, {"size_kib": 1048576, "total": 1, "free": 0}]
+    assert domain_xml.read_capabilities(capabilities) == {
+        "cpu_model": "EPYC",
+        "machine_types": ["pc-q35-7.2", "q35"],
+        "numa_cells": [{"id": 8, "cpus": [0, 4], "memory_mb": 2048, "pages": pages}],
+    }
+
+
+def test_what_a_definition_keeps_of_a_node() -> None:
+    more = (
+        "<memoryBacking><hugepages><page size='1' unit='G'/></hugepages></memoryBacking><cputune><vcpupin vcpu='0' cpuset='7'/><vcpupin vcpu='1' cpuset='1-2'/>"
+        "<emulatorpin cpuset='0'/><iothreadpin iothread='1' cpuset='3'/></cputune><numatune><memnode cellid='1' mode='strict' nodeset='4'/>"
+        "<memnode cellid='0' mode='preferred' nodeset='0-1'/></numatune>"
+        "<cpu><numa><cell id='0' cpus='0' memory='1' unit='GiB'/><cell id='1' cpus='1' memory='1048577' unit='KiB'/></numa></cpu>"
+    )
+    assert domain_xml.kept(domain(more=more)) == {
+        "memory_mb": 512,
+        "pinned_cpus": [0, 3, 7],
+        "page_size_kib": 1048576,
+        "memory_cells": [{"host_cell": 4, "memory_mb": 1025}],
+    }
 
 
 @pytest.mark.parametrize(("kind", "path"), [("dir", "/p"), ("netfs", "/p"), ("logical", None), ("rbd", None)])

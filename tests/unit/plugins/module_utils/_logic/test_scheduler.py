@@ -156,6 +156,56 @@ def test_the_filters_again_without_some():
     assert scheduler.reject_reasons(request, node, without=[scheduler.has_networks]) == []
 
 
+# --- flavors
+
+
+def with_specs(vcpus: int = 2, **specs: str) -> dict:
+    """A flavor whose extra specs are given with underscores for colons."""
+    return {"name": "f", "vcpus": vcpus, "memory_mb": 512, "extra_specs": {key.replace("__", ":"): value for key, value in specs.items()}}
+
+
+def cells_of(*sizes: int) -> dict:
+    """Facts of NUMA cells with so many CPUs each."""
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    return {"numa_cells": [{"id": n, "cpus": list(range(at, at + sizes[n])), "memory_mb": 8192, "pages": []} for n, at in enumerate(starts)]}
+
+
+def test_traits_are_required_and_forbidden():
+    known = {"b": a_node("b", traits=["ssd"]), "c": a_node("c", traits=["ssd", "old"]), "d": a_node("d")}
+    flavor = with_specs(trait__ssd="required", trait__old="forbidden")
+    selection = scheduler.select_hosts(scheduler.request_for(a_server(), "a", flavor=flavor), known)
+    assert [entry["host"] for entry in selection["candidates"]] == ["b"]
+    assert {entry["host"]: entry["reasons"] for entry in selection["rejected"]} == {
+        "c": ["has the trait 'old', which the flavor forbids"],
+        "d": ["has not the trait 'ssd', which the flavor requires"],
+    }
+
+
+def test_a_place_for_a_flavor_that_pins():
+    pinned = a_domain(9, pinned_cpus=[0, 1, 2])
+    known = {"b": a_node("b", [pinned], cells_of(4)), "c": a_node("c", facts=cells_of(2, 2)), "d": a_node("d")}
+    flavor = with_specs(hw__cpu_policy="dedicated")
+    selection = scheduler.select_hosts(scheduler.request_for(a_server(), "a", flavor=flavor), known)
+    assert [entry["host"] for entry in selection["candidates"]] == ["c"]
+    reasons = {entry["host"]: entry["reasons"] for entry in selection["rejected"]}
+    assert reasons["b"] == ["2 dedicated CPUs needed, 1 free of 4 (pinned to web9)"]
+    assert "no NUMA cells" in reasons["d"][0]
+    assert scheduler.select_hosts(scheduler.request_for(a_server(9), "", "", flavor=flavor), {"b": known["b"]})["rejected"] == [
+        {"host": "b", "reasons": [f"a domain with the UUID {pinned['uuid']} is defined there ('web9', running)"]}  # its own CPUs are not in its way
+    ]
+
+
+def test_a_plan_gives_each_cpu_away_once():
+    known = {name: a_node(name, facts=cells_of(2, 2)) for name in "bc"}
+    requests = [scheduler.request_for(a_server(number), "a", flavor=with_specs(hw__cpu_policy="dedicated")) for number in range(1, 6)]
+    hosts = [[entry["host"] for entry in selection["candidates"]] for selection in scheduler.select_many(requests, known)]
+    assert sorted(found[0] for found in hosts[:4]) == ["b", "b", "c", "c"]
+    assert hosts[4] == []
+    message = scheduler.select_many(requests, known)[4]["message"]
+    assert "2 dedicated CPUs needed, 0 free of 4 (pinned to web" in message
+    assert "of this plan" in message
+
+
 amounts = st.fixed_dictionaries(
     {"vcpus": st.integers(0, 40), "memory_mb": st.integers(0, 20000), "disk_bytes": st.integers(0, 120).map(lambda size: size * GIB)}
 )
