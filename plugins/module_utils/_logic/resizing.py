@@ -219,15 +219,20 @@ def sizes(server: Server, new: Flavor) -> dict[str, int]:
 def need(server: Server, new: Flavor, *, in_place: bool = False) -> Amount:
     """What the server takes on its next node with the new flavor.
 
-    ``in_place``: that node is its own. Each disk then lies on top of the old one, which is kept: the new one can grow to its whole size, and the old
-    one keeps the bytes that it has.
+    ``in_place``: that node is its own. A disk that gets another file then takes both: the new one can grow to its whole size, and the old one, which is
+    kept, has the bytes that it has.
     """
     changed = sizes(server, new)
     disks = [disk for disk in server.get("disks", []) if capacity.moves(disk)]
     disk_bytes = sum(changed.get(disk.get("target", ""), int(disk.get("virtual_bytes") or 0)) for disk in disks)
     if in_place:
-        disk_bytes += sum(_allocated(disk) for disk in disks)
+        disk_bytes += sum(_allocated(disk) for disk in disks if gets_another_file(disk, changed))
     return {"vcpus": new["vcpus"], "memory_mb": new["memory_mb"], "disk_bytes": disk_bytes}
+
+
+def gets_another_file(disk: Disk, changed: t.Container[str]) -> bool:
+    """Whether the old file of a disk is kept beside a new one in a resize on the same node: all that the guest can write, of swap what changes."""
+    return disk.get("target", "") in changed if disk.get("role") == "swap" else not disk.get("readonly")
 
 
 def source_need(server: Server) -> Amount:

@@ -189,6 +189,14 @@ def test_in_place_the_old_files_stay_under_the_new_ones() -> None:
     assert resizing.need(server, a_flavor(), in_place=True)["disk_bytes"] == 20 * GIB + 3 * GIB + 7 * GIB + 7 * GIB
 
 
+def test_in_place_what_keeps_its_file_is_counted_once() -> None:
+    medium = a_disk("hdc", "/i/config", role="config_drive", readonly=True, virtual_bytes=MIB, allocated_bytes=MIB)
+    server = with_disks(a_disk(allocated_bytes=GIB), medium, swap(allocated_bytes=2 * MIB))
+    assert resizing.need(server, a_flavor(swap_mb=512), in_place=True)["disk_bytes"] == 20 * GIB + GIB + MIB + 512 * MIB
+    assert resizing.need(server, a_flavor(swap_mb=64), in_place=True)["disk_bytes"] == 20 * GIB + GIB + MIB + 64 * MIB + 2 * MIB
+    assert resizing.need(server, a_flavor(swap_mb=0), in_place=True)["disk_bytes"] == 20 * GIB + GIB + MIB + 2 * MIB
+
+
 # --- the whole plan
 
 FLAVORS = {"m1.new": a_flavor(), "m1.tiny": {"vcpus": 1, "memory_mb": 256, "root_gb": 1}}
