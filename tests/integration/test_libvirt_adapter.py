@@ -246,13 +246,14 @@ def test_a_missing_disk_and_a_shared_disk_are_blockers(host: Host, xml: str, tmp
     assert server_facts.collect(host, "web")["blockers"] == [f"disk vda: {tmp_path / 'a.raw'}: No such file or directory"]
 
 
-def test_a_backing_chain_is_a_blocker_with_a_way_out(host: Host, tmp_path: Path) -> None:
+def test_a_backing_chain_ties_a_server_to_its_node_and_has_a_way_out(host: Host, tmp_path: Path) -> None:
     for arguments in (["-f", "raw", tmp_path / "base", "1M"], ["-f", "qcow2", "-F", "raw", "-b", tmp_path / "base", tmp_path / "top"]):
         subprocess.run(["qemu-img", "create", "-q", *arguments], check=True, timeout=60)
     host.define(definition_of("web", str(tmp_path / "top")).replace('type="raw"', 'type="qcow2"'))
     facts = server_facts.collect(host, "web")
     assert facts["disks"][0]["chain"] == [{"path": str(tmp_path / "base"), "format": "raw"}]
-    assert ["virsh blockpull" in reason for reason in facts["blockers"]] == [True]
+    assert ["virsh blockpull" in reason for reason in facts["node_ties"]] == [True]
+    assert facts["blockers"] == []
 
 
 def test_a_paused_server_is_a_blocker_that_says_what_to_do(host: Host, xml: str) -> None:
@@ -351,7 +352,7 @@ def test_a_domain_that_vanishes_while_we_look_is_left_out(host: Host, xml: str) 
 
 def test_what_dest_says(host: Host, xml: str, tmp_path: Path) -> None:
     host.define(xml)
-    file = {"dest_path": str(tmp_path / "a.raw"), "temp_path": str(tmp_path / "b.raw")}
+    file = {"way": "copy", "dest_path": str(tmp_path / "a.raw"), "temp_path": str(tmp_path / "b.raw")}
     coming = definition_of("web", str(tmp_path / "a.raw"), str(uuid.uuid4())).replace('network="default"', 'network="gone"')
     dest = dest_facts.collect(host, coming, [file], [str(tmp_path / "no-iso")], [str(tmp_path), str(tmp_path / "no-folder")])
     assert dest["leftovers"] == [file["dest_path"]]
@@ -360,6 +361,19 @@ def test_what_dest_says(host: Host, xml: str, tmp_path: Path) -> None:
     assert [reason.split()[0] for reason in dest["collisions"]] == ["name", "MAC", "path"]
     assert set(dest["free_bytes"]) == set(dest["same_filesystem"]) == {str(tmp_path), str(tmp_path / "no-folder")}
     assert len(set(dest["same_filesystem"].values())) == 1
+
+
+def test_what_the_same_node_says_of_a_resize(host: Host, xml: str, tmp_path: Path) -> None:
+    """The server itself is in nobody's way, and a file that is replaced or dropped is there of course; what is to be new must not be."""
+    host.define(xml)
+    (tmp_path / "b.raw").touch()
+    files = [{"way": way, "dest_path": str(tmp_path / "a.raw"), "temp_path": str(tmp_path / "t.raw")} for way in ("replace", "drop")]
+    files.append({"way": "overlay", "dest_path": str(tmp_path / "b.raw"), "temp_path": str(tmp_path / "b.raw.new")})
+    dest = dest_facts.collect(host, xml, files, [], [], in_place=True)
+    assert (dest["collisions"], dest["leftovers"]) == ([], [str(tmp_path / "b.raw")])
+    host.define(definition_of("other", str(tmp_path / "b.raw"), str(uuid.uuid4()), "52:54:00:00:00:02"))
+    (collision,) = dest_facts.collect(host, xml, files, [], [], in_place=True)["collisions"]
+    assert "other" in collision
 
 
 # --- power

@@ -154,12 +154,21 @@ BLOCKED = {
 
 
 @pytest.mark.parametrize("devices", BLOCKED.values(), ids=BLOCKED.keys())
-def test_what_a_move_cannot_carry_is_a_blocker(devices: str) -> None:
-    assert len(domain_xml.describe(domain(devices=devices))["blockers"]) == 1
+def test_what_a_move_cannot_carry_is_told_once(devices: str) -> None:
+    facts = domain_xml.describe(domain(devices=devices))
+    assert len(facts["blockers"] + facts["node_ties"]) == 1
+
+
+def test_what_stays_behind_ties_the_server_to_its_node_and_forbids_no_resize_there() -> None:
+    tied = ["host device", "mdev", "vdpa", "serial port", "TPM", "filesystem", "block device", "nvme", "memory in a file"]
+    facts = domain_xml.describe(domain(devices="".join(BLOCKED[name] for name in tied)))
+    assert facts["blockers"] == []
+    assert len(facts["node_ties"]) == len(tied)
 
 
 def test_all_blockers_are_reported_at_once() -> None:
-    found = domain_xml.describe(domain(devices="".join(BLOCKED.values())))["blockers"]
+    facts = domain_xml.describe(domain(devices="".join(BLOCKED.values())))
+    found = facts["blockers"] + facts["node_ties"]
     assert len(found) >= len(BLOCKED)
 
 

@@ -30,7 +30,8 @@ def test_the_names_of_one_disk():
             "id": "vda",
             "kind": "disk",
             "format": "qcow2",
-            "copy": True,
+            "way": "copy",
+            "grow_to_bytes": 0,
             "source_path": f"{IMAGES}/web1.qcow2",
             "held_path": f"{IMAGES}/web1.qcow2.coldmove-held-{MOVE}",
             "dest_path": "/srv/vm/web1.qcow2",
@@ -76,7 +77,7 @@ def test_a_disk_elsewhere_keeps_its_path_and_dest_must_have_the_directory():
 def test_case_4_swap_does_not_cross():
     swap = a_disk("vdb", f"{IMAGES}/disk.swap", role="swap", format="raw", virtual_bytes=GIB, allocated_bytes=GIB)
     plan = planned(a_server(disks=[a_disk(), swap]))
-    assert [file["copy"] for file in plan["files"]] == [True, False]
+    assert [file["way"] for file in plan["files"]] == ["copy", "blank"]
     assert plan["files"][1]["virtual_bytes"] == GIB
     assert plan["bytes_total"] == GIB
 

@@ -79,7 +79,7 @@ class World:
     def file(self, name: str, **more: t.Any) -> dict[str, t.Any]:
         own = str(self.images / name)
         held, temporary = f"{own}.coldmove-held-{MOVE}", f"{own}.coldmove-{MOVE}"
-        return {"id": name, "kind": "disk", "source_path": own, "held_path": held, "dest_path": own, "temp_path": temporary, **more}
+        return {"id": name, "kind": "disk", "way": "copy", "source_path": own, "held_path": held, "dest_path": own, "temp_path": temporary, **more}
 
     def reset(self, autostart: bool = True) -> None:
         for path in self.images.iterdir():

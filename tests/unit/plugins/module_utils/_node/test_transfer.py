@@ -101,14 +101,15 @@ class Move:
             "held_path": held,
             "dest_path": final,
             "temp_path": temporary,
-            "copy": True,
+            "way": "copy",
+            "grow_to_bytes": 0,
         }
         self.files.append({**entry, **more})
         return Path(held)
 
     def measure(self) -> None:
         for file in self.files:
-            if file["copy"]:
+            if file["way"] == "copy":
                 sizes = {"size_bytes": os.path.getsize(file["held_path"]), "allocated_bytes": allocated(file["held_path"])}
                 file.update({**sizes, "virtual_bytes": sizes["size_bytes"], **file})
 
@@ -202,7 +203,7 @@ def test_a_raw_disk_in_which_the_guest_wrote_a_qcow2_header_stays_raw(move: Move
 
 
 def test_a_swap_disk_is_blank_on_dest(move: Move) -> None:
-    sparse(move.add("swap", "qcow2", copy=False, virtual_bytes=8 * MIB, size_bytes=0, allocated_bytes=0), MIB, (0, noise(1000)))
+    sparse(move.add("swap", "qcow2", way="blank", virtual_bytes=8 * MIB, size_bytes=0, allocated_bytes=0), MIB, (0, noise(1000)))
     assert move.offer()["exports"] == {}
     move.commit({})
     digest = exports.content_digest(str(move.dest / "swap"), "qcow2", lambda *_: None)
@@ -507,7 +508,7 @@ def test_discard_takes_back_what_was_committed_and_nothing_else(move: Move) -> N
 def test_dest_may_be_killed_at_any_point(move: Move) -> None:
     """Offer, commit and discard, each run again after a kill. (Blank disks: the exports have their own tests.)"""
     for name in ("swap1", "swap2"):
-        move.add(name, copy=False, folder="new", virtual_bytes=64 * 1024, size_bytes=0, allocated_bytes=0)
+        move.add(name, way="blank", folder="new", virtual_bytes=64 * 1024, size_bytes=0, allocated_bytes=0)
     finals = {Path(file["dest_path"]).name for file in move.files}
     journal = move.journal.directory / "journal.json"
     empty = journal.read_bytes()
