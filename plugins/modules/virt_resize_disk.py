@@ -84,6 +84,7 @@ requirements:
 notes:
   - A file grows without taking space. A warning says so if its file system could not hold all of it; a server is paused when that is full.
   - A snapshot inside a qcow2 image keeps the old size, and going back to it brings the old size back.
+  - Libguestfs builds its virtual machine once and keeps it in C(/var/tmp/.guestfs-0) of the node, with the node's own kernel.
   - In an unconfirmed move the held copy keeps its old size too. C(revert) goes back to that.
 seealso:
   - module: coldmove.libvirt.virt_domain_info

@@ -138,6 +138,23 @@ def test_what_is_not_done_is_said(lab: Lab, rich: GuestState, plain: GuestState)
     assert lab.guest_info(plain)["vda_bytes"] == str(96 * MIB)
 
 
+def test_a_tool_that_the_guest_does_not_have(lab: Lab, rich: GuestState) -> None:
+    """The disk has grown and stays so, the failure says what is missing, and the next run goes on from there."""
+    before = int(lab.guest_info(rich)["vda_bytes"])
+    arguments = {"server": "rich", "target": "vda", "size": before + 64 * MIB, "grow_filesystem": True}
+    lab.guest_command(rich, "sh mv /bin/growpart /bin/growpart.away && echo ok")
+    try:
+        failed = resize(lab, **arguments)
+    finally:
+        lab.guest_command(rich, "sh mv /bin/growpart.away /bin/growpart && echo ok")
+    assert failed["failed"], failed
+    assert "the guest has no growpart: install it there" in failed["msg"]
+    assert (failed["changed"], failed["before_bytes"], failed["after_bytes"]) == (True, before, before + 64 * MIB)
+    done = resize(lab, **arguments)
+    assert (done["failed"], done["changed"], done["filesystem"]["grown"]) == (False, True, True), done
+    assert done["before_bytes"] == done["after_bytes"] == before + 64 * MIB
+
+
 REFUSED = {
     "ambiguous unit": ({"target": "vda", "size": "10 GB"}, "powers of 1000"),
     "negative": ({"target": "vda", "size": "-1"}, "never shrinks"),
@@ -193,3 +210,34 @@ def test_managed_save_is_not_spoilt(lab: Lab) -> None:
     assert done["failed"]
     assert "managed-save image" in done["msg"]
     assert virtual_bytes(lab, guest.files[0], "qcow2") == 64 * MIB
+
+
+@pytest.fixture
+def lun(lab: Lab) -> Iterator[str]:
+    """A block device of the node that others make larger: a loop device, 64 MiB."""
+    nodes = "[ -e /dev/loop-control ] || mknod /dev/loop-control c 10 237; for n in 0 1 2 3 4 5 6 7; do [ -e /dev/loop$n ] || mknod /dev/loop$n b 7 $n; done"
+    lab.exec(NODE, "sh", "-c", f"{nodes}; truncate -s 64M /var/tmp/lun")
+    device = lab.exec(NODE, "losetup", "--find", "--show", "/var/tmp/lun").stdout.strip()
+    try:
+        yield device
+    finally:
+        lab.exec(NODE, "losetup", "--detach", device)
+
+
+def test_block_device_of_a_running_server(lab: Lab, lun: str) -> None:
+    """It must have grown where it comes from; then the guest is told."""
+    disk = f"<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='{lun}'/><target dev='vdb' bus='virtio'/></disk>"
+    guest = lab.define_guest(NODE, GuestSpec("lun", [DiskSpec()], devices=disk))
+    lab.start_guest(NODE, guest)
+    try:
+        early = resize(lab, server="lun", target="vdb", size="128M")
+        assert early["failed"]
+        assert "is no logical volume: grow it where it comes from" in early["msg"]
+        lab.exec(NODE, "sh", "-c", 'truncate -s 128M /var/tmp/lun && losetup --set-capacity "$1"', "sh", lun)
+        assert lab.guest_info(guest)["vdb_bytes"] == str(64 * MIB)
+        first, again = (resize(lab, server="lun", target="vdb", size="128M") for _time in range(2))
+        assert (first["changed"], first["before_bytes"], first["after_bytes"]) == (True, 64 * MIB, 128 * MIB), first
+        assert (again["failed"], again["changed"]) == (False, False)
+        assert lab.guest_info(guest)["vdb_bytes"] == str(128 * MIB)
+    finally:
+        lab.remove_guest(NODE, guest)

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / ".build"
 COLLECTIONS = BUILD / "collections"
 SYSTEM_PYTHON = "/usr/bin/python3"
-BINDINGS = ("libvirt", "libvirtmod", "libvirt_qemu", "libvirtmod_qemu", "nbd", "libnbdmod")
+BINDINGS = ("libvirt", "libvirtmod", "libvirt_qemu", "libvirtmod_qemu", "nbd", "libnbdmod", "guestfs", "libguestfsmod")
 # Ansible's own bundle on PyPI: where Galaxy is out of reach, its wheel is unpacked in part. 12.x goes with ansible-core 2.19.
 BUNDLE = "ansible==12.3.0"
 

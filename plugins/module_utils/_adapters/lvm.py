@@ -65,12 +65,19 @@ def _run(*arguments: str) -> str:
     try:
         # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one
         done = subprocess.run(
-            arguments, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False, env={**os.environ, "LC_ALL": "C"}
+            arguments,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+            env={**os.environ, "LC_ALL": "C", "LVM_SUPPRESS_FD_WARNINGS": "1"},
         )
     except FileNotFoundError as exc:
         raise ColdmoveError(f"{arguments[0]} is missing on this node, where a disk is a logical volume: install the package lvm2") from exc
     except subprocess.TimeoutExpired as exc:
         raise ColdmoveError(f"{arguments[0]} gave no answer for {arguments[-1]} in {TIMEOUT_SECONDS} s; is its storage stuck?") from exc
     if done.returncode:
-        raise ColdmoveError(f"{arguments[0]} {arguments[-1]}: {' '.join(done.stderr.split()) or f'it ended with code {done.returncode}'}")
+        said = " ".join(line.strip() for line in done.stderr.splitlines() if not line.strip().startswith("WARNING:"))
+        raise ColdmoveError(f"{arguments[0]} {arguments[-1]}: {said or f'it ended with code {done.returncode}'}")
     return done.stdout

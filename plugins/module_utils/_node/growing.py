@@ -164,14 +164,16 @@ def grow(host: LibvirtHost, disk: Disk, size: growth.Size, with_filesystem: bool
 
 
 def _virtual_bytes(host: LibvirtHost, disk: Disk) -> int:
-    """What the guest sees, or would see."""
-    if disk.domain is not None:
-        return host.guest_bytes(disk.domain, disk.target or "")
-    image = qemu_img.info(disk.path, disk.image_format, devices=True)
-    problem = growth.cannot_grow(disk.name, disk.image_format, image._asdict())
+    """What the guest sees, or would see. Raises ColdmoveError if the image cannot get another size."""
+    running = disk.domain is not None
+    image = qemu_img.info(disk.path, disk.image_format, in_use=running, devices=True)
+    known = image._asdict()
+    if running:
+        known["encrypted"] = False  # QEMU has the key
+    problem = growth.cannot_grow(disk.name, disk.image_format, known)
     if problem:
         raise ColdmoveError(f"{problem}. Nothing was changed")
-    return image.virtual_bytes
+    return host.guest_bytes(disk.domain, disk.target or "") if running else image.virtual_bytes
 
 
 def _storage(disk: Disk, wanted: int) -> Storage:
