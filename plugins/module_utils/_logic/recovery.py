@@ -331,7 +331,8 @@ def _gone_in_place(case: _Case) -> Decision:
     reason = f"the server is not defined on {case.at_source} any more: its owner undefined it"
     if case.status in BEFORE_HOLD:
         return _decision("clean_gone", reason, ["clean_dest", "close"])
-    paths = ", ".join(text.shown(file[key]) for file in case.record.get("files") or [] for key in ("source_path", "dest_path"))
+    found = [path for file in case.record.get("files") or [] for path in (file["held_path"], file["dest_path"] if file["way"] != "drop" else "") if path]
+    paths = ", ".join(text.shown(path) for path in dict.fromkeys(found))
     return _decision("clean_gone", f"{reason}. Its files are left alone: {paths}", ["close"])
 
 

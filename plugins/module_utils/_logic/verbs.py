@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery, servers, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import flavors, recovery, servers, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.report import age_seconds
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE, needs_cleaning
@@ -87,8 +87,8 @@ def _is_flavor(asked: t.Any, kept: t.Mapping[str, t.Any]) -> bool:
     """Whether the flavor that is asked for, a name or a mapping, is the one that the record keeps: it counts, whatever the inventory says by now."""
     if not isinstance(asked, t.Mapping):
         return str(asked).strip() == kept.get("name")
-    figures = ("vcpus", "memory_mb", "root_gb", "ephemeral_gb", "swap_mb")
-    return all(str(asked.get(key) or 0).strip() == str(kept.get(key) or 0) for key in figures)
+    flavor = flavors.parse(asked, None).flavor
+    return flavor is not None and all(kept.get(key) == value for key, value in flavor.items() if key != "name")
 
 
 def _became(migration: Migration) -> str:

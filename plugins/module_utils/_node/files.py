@@ -23,10 +23,13 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal imp
 
 def remember(journal: Journal, path: str, *other_names: str) -> None:
     """Note that the file now at ``path`` is this migration's, under this name and ``other_names`` it will get."""
+    foresee(journal, path, path, *other_names)
+
+
+def foresee(journal: Journal, path: str, *names: str) -> None:
+    """Note that the file now at ``path`` will be this migration's under ``names``. Under its present name it is not: it may have it back."""
     inode = os.lstat(path).st_ino
-    owned = dict(journal.data.get("owned", {}))
-    owned.update({name: inode for name in (path, *other_names)})
-    journal.note(owned=owned)
+    journal.note(owned={**journal.data.get("owned", {}), **dict.fromkeys(names, inode)})
 
 
 def is_ours(journal: Journal, path: str) -> bool:
@@ -61,9 +64,9 @@ def give(path: str, owner: t.Mapping[str, str]) -> None:
 
 def prove_names(path: str) -> None:
     """Prove that a file beside ``path`` can be given a second name, which take_name() needs. Raises ColdmoveError, with nothing left behind."""
-    names = [f"{path}.probe", f"{path}.probe2"]
+    names = _probes(path)
     try:
-        _remove(names)  # of a step that was killed here; they begin with a name that is the migration's own
+        _remove(names)  # of a step that was killed here
         os.close(os.open(names[0], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         os.link(names[0], names[1], follow_symlinks=False)
     except OSError as exc:
@@ -72,6 +75,16 @@ def prove_names(path: str) -> None:
         ) from exc
     finally:
         _remove(names)
+
+
+def forget_probes(path: str) -> None:
+    """Remove what prove_names() left if it was killed."""
+    _remove(_probes(path))
+
+
+def _probes(path: str) -> list[str]:
+    """They begin with a name that is the migration's own."""
+    return [f"{path}.probe", f"{path}.probe2"]
 
 
 def _remove(names: t.Iterable[str]) -> None:

@@ -82,7 +82,7 @@ def restore(journal: Journal, domains: Domains, server_uuid: str, files: list[Mo
     for file in files:
         if file["way"] == "replace" and os.path.lexists(file["held_path"]) and nodefiles.is_ours(journal, file["source_path"]):
             os.unlink(file["source_path"])  # blank when this migration made it: it gives way
-        if os.path.lexists(file["held_path"]):
+        if os.path.lexists(file["held_path"]) and file["held_path"] != file["source_path"]:
             nodefiles.take_name(file["held_path"], file["source_path"])
             changed = True
     if domains.state(server_uuid) is None:
@@ -150,6 +150,7 @@ def _is_replaced(journal: Journal, file: MoveFile) -> bool:
 def _set_aside(journal: Journal, file: MoveFile) -> bool:
     if not os.path.lexists(file["source_path"]) or file["source_path"] == file["held_path"] or _is_replaced(journal, file):
         return False
-    nodefiles.remember(journal, file["source_path"], file["held_path"])
+    # Under its own name it stays the server's: on the same node the dest's copy may be about to get that name, and is deleted by it.
+    nodefiles.foresee(journal, file["source_path"], file["held_path"])
     nodefiles.take_name(file["source_path"], file["held_path"])
     return True

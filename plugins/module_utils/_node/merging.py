@@ -36,7 +36,6 @@ def merge(journal: Journal, host: LibvirtHost, server_uuid: str, files: list[Mov
     for file in (file for file in files if file["way"] == "overlay"):
         merged = list(journal.data.get("merged", []))
         if file["id"] not in merged:
-            _check_room(file)
             _merge_one(journal, host, server_uuid, file, stall_timeout, report)
             journal.note(merged=[*merged, file["id"]])
         # Only now: until this is written down the overlay is part of the server.
@@ -88,6 +87,7 @@ def _stands_alone(host: LibvirtHost, server_uuid: str, file: MoveFile) -> bool:
 
 
 def _merge_off(host: LibvirtHost, server_uuid: str, file: MoveFile) -> None:
+    _check_room(file)
     qemu_img.commit_overlay(file["dest_path"])
     _define_alone(host, server_uuid, file)
 
@@ -101,6 +101,7 @@ def _merge_running(host: LibvirtHost, server_uuid: str, file: MoveFile, stall_ti
     """Follow the merge until overlay and disk are in step; False if the job went away (with the guest, or by somebody's hand)."""
     domain, target = host.domain(server_uuid), file["id"]
     if host.block_job(domain, target) is None and _live_path(host, domain, target) == file["dest_path"]:
+        _check_room(file)
         host.begin_commit(domain, target)
     begun = moved_at = time.monotonic()
     before = -1

@@ -42,6 +42,11 @@ def offer(journal: Journal, files: list[MoveFile], instances_path: str, source: 
             changed = True
             Job(journal, "verify").cancel()  # whatever it proved, it was not of this file
         changed |= _serve(file, journal.data["tokens"][file["id"]])
+    # Not only those that are waiting: a run that was killed in between has left an overlay both names.
+    for file in files:
+        if file["way"] == "overlay" and os.path.lexists(file["temp_path"]):
+            nodefiles.take_name(file["temp_path"], file["dest_path"])
+            changed = True
     crossing = [file for file in waiting if file["way"] == "copy"]
     if crossing:
         changed |= _open_channel(journal, crossing, source)
@@ -91,13 +96,12 @@ def commit(journal: Journal, files: list[MoveFile], digests: dict[str, t.Any] | 
     for file in files:
         if file in waiting and file["id"] in owners:
             nodefiles.give(file["temp_path"], owners[file["id"]])
-        if file in waiting and file["grow_to_bytes"]:
-            growing.grow_image(file["temp_path"], file["format"], file["grow_to_bytes"])
         # A run that was killed in between has left the file both names.
         if file in waiting or os.path.lexists(file["temp_path"]):
             nodefiles.take_name(file["temp_path"], file["dest_path"])
-        if file["way"] == "replace":
-            nodefiles.remember(journal, file["dest_path"])  # the old file had this very name
+        # Not before the name says that the content is proven: a commit that is run again after a kill compares what has no name yet with the source.
+        if file["way"] == "copy" and file["grow_to_bytes"] and growing.grow_image(file["dest_path"], file["format"], file["grow_to_bytes"]):
+            nodefiles.make_durable(file["dest_path"])
     return {"received_bytes": received, "verify_seconds": seconds, "digests": found}
 
 
@@ -107,16 +111,15 @@ def discard(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[st
     _close_channel(journal)
     for file in files:
         _withdraw(journal, file["id"])
+        nodefiles.forget_probes(file["temp_path"])
         for path in (file["temp_path"], file["dest_path"]):
             if not os.path.lexists(path) or file["way"] == "drop":
                 continue
-            if file["way"] == "replace" and not nodefiles.is_ours(journal, path):
-                continue  # the old file, back under this name
             # The temporary name carries the migration's UUID; the final one is ours only if the journal knows the inode.
             if path == file["temp_path"] or nodefiles.is_ours(journal, path):
                 os.unlink(path)
                 deleted.append(path)
-            else:
+            elif file["way"] != "replace":  # that would be the old file, back under this name
                 kept.append(f"{path}: not the file that migration {journal.uuid} made, left alone")
     for directory in reversed(journal.data.get("directories", [])):
         nodefiles.remove_if_empty(directory)
@@ -149,8 +152,6 @@ def _create(journal: Journal, file: MoveFile, instances_path: str) -> bool:
         exports.create_blank(temporary, file["format"], file["virtual_bytes"])
     nodefiles.prove_names(temporary)
     nodefiles.remember(journal, temporary, file["dest_path"])
-    if file["way"] == "overlay":
-        nodefiles.take_name(temporary, file["dest_path"])
     return True
 
 

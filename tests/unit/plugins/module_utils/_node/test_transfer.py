@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import channel, exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import qemu_img as qemu_images
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, receiving, sending
@@ -208,6 +209,46 @@ def test_a_swap_disk_is_blank_on_dest(move: Move) -> None:
     move.commit({})
     digest = exports.content_digest(str(move.dest / "swap"), "qcow2", lambda *_: None)
     assert (digest["virtual_bytes"], digest["read_bytes"]) == (8 * MIB, 0)
+
+
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_disk_that_is_to_be_larger_is_grown_on_dest_and_not_before_it_is_proven(move: Move, image_format: str, verify: bool) -> None:
+    sent = sparse(move.root / "content", 2 * MIB, (0, noise(MIB)))
+    held = move.add("vda", image_format, virtual_bytes=2 * MIB, grow_to_bytes=3 * MIB)
+    qemu_img("convert", "-f", "raw", "-O", image_format, sent, held)
+    before = held.read_bytes()
+    job = move.send(move.offer()["exports"], verify=verify)["job"]["result"]
+    move.commit(job["digests"], verify=verify)
+    grown = move.root / "grown"
+    qemu_img("convert", "-f", image_format, "-O", "raw", move.dest / "vda", grown)
+    assert grown.read_bytes() == sent.read_bytes() + bytes(MIB)
+    assert held.read_bytes() == before
+    assert allocated(move.dest / "vda") < 2 * MIB
+
+
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+def test_a_commit_of_a_disk_that_grows_may_be_killed_at_any_point(move: Move, image_format: str) -> None:
+    """Once grown, its content is no longer what the source has: it is not compared again."""
+    sent = sparse(move.root / "content", MIB, (0, noise(1000)))
+    qemu_img("convert", "-f", "raw", "-O", image_format, sent, move.add("vda", image_format, virtual_bytes=MIB, grow_to_bytes=2 * MIB))
+    digests = move.send(move.offer()["exports"])["job"]["result"]["digests"]
+    Job(move.journal, "channel").cancel()
+    final, temporary = Path(move.files[0]["dest_path"]), Path(move.files[0]["temp_path"])
+    copy, noted = temporary.read_bytes(), (move.journal.directory / "journal.json").read_bytes()
+
+    def commit() -> None:
+        receiving.commit(Journal(MOVE), move.files, digests, {}, lambda _progress: None)
+
+    def check(_point: int) -> None:
+        commit()
+        assert not temporary.exists()
+        assert qemu_images.info(str(final), image_format).virtual_bytes == 2 * MIB
+        final.rename(temporary)  # the same inode, which the journal knows
+        temporary.write_bytes(copy)
+        (move.journal.directory / "journal.json").write_bytes(noted)
+
+    assert killed_everywhere(move.dest, commit, check) >= 2
 
 
 def test_files_get_the_owner_and_mode_of_the_source(move: Move) -> None:
@@ -509,7 +550,9 @@ def test_dest_may_be_killed_at_any_point(move: Move) -> None:
     """Offer, commit and discard, each run again after a kill. (Blank disks: the exports have their own tests.)"""
     for name in ("swap1", "swap2"):
         move.add(name, way="blank", folder="new", virtual_bytes=64 * 1024, size_bytes=0, allocated_bytes=0)
-    finals = {Path(file["dest_path"]).name for file in move.files}
+    move.add("swap3", way="drop", folder="new", virtual_bytes=64 * 1024, size_bytes=0, allocated_bytes=0)
+    made = move.files[:2]
+    finals = {Path(file["dest_path"]).name for file in made}
     journal = move.journal.directory / "journal.json"
     empty = journal.read_bytes()
     peer = channel.Peer("node1", 22, "coldmove", "", "")
@@ -525,6 +568,14 @@ def test_dest_may_be_killed_at_any_point(move: Move) -> None:
         for act in steps[:step]:
             act()
 
+    def back(_point: int) -> None:
+        """At once, by a run that gives up."""
+        assert receiving.discard(Journal(MOVE), move.files)[1] == []
+        assert not any(move.dest.iterdir())
+        to(0)
+
+    to(0)
+    assert killed_everywhere(move.root, steps[0], back) >= 3
     for number in range(len(steps)):
 
         def check(_point: int, number: int = number) -> None:
@@ -532,7 +583,7 @@ def test_dest_may_be_killed_at_any_point(move: Move) -> None:
                 act()
             if number < 2:
                 assert {path.name for path in (move.dest / "new").iterdir()} == finals
-                assert all(nodefiles.is_ours(Journal(MOVE), file["dest_path"]) for file in move.files)
+                assert all(nodefiles.is_ours(Journal(MOVE), file["dest_path"]) for file in made)
             assert receiving.discard(Journal(MOVE), move.files)[1] == []
             assert not any(move.dest.iterdir())
             to(number)
