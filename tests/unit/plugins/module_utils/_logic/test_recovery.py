@@ -281,6 +281,175 @@ def test_evacuations_and_same_host_moves_are_not_guessed_at():
     assert recovery.decide(record("migrating", dest="a"), SOURCE_ON, SOURCE_ON)["decision"] == "blocked"
 
 
+# --- on the same node: one definition, seen from two sides
+
+LOCAL = [
+    {"id": "vda", "kind": "disk", "way": "overlay", "source_path": "/i/x", "held_path": "/i/x", "dest_path": "/i/x.new"},
+    {"id": "vdb", "kind": "disk", "way": "replace", "source_path": "/i/y", "held_path": "/i/y.held", "dest_path": "/i/y"},
+    {"id": "vdc", "kind": "disk", "way": "drop", "source_path": "/i/z", "held_path": "/i/z.held", "dest_path": "/i/z"},
+]
+BEFORE_OFFER = {"vda": "held", "vdb": "source", "vdc": "source"}
+ALL_HELD = {"vda": "final+held", "vdb": "held+temp", "vdc": "held"}
+RESIZED = {"vda": "final+held", "vdb": "held+source", "vdc": "held"}
+MERGED = {"vda": "held+merged", "vdb": "source", "vdc": "missing"}
+NO_OVERLAY = {**RESIZED, "vda": "held"}
+NO_DISK = {**RESIZED, "vda": "final"}
+
+
+def resize(status: str = "migrating", **more) -> dict:
+    """A record of a resize on the same node."""
+    return a_migration(1, status, source="a", dest="a", **{"migration_type": "resize", "files": LOCAL, "new_flavor": {"name": "m2"}, **more})
+
+
+def views(side: str | None, domain: str = "running", files: dict | None = None, held: bool = True, started: bool = False) -> tuple:
+    """What the node says from its two sides; ``side`` is the one whose definition it has."""
+    told = {"files": RESIZED if files is None else files, "held": held, "started": started}
+    return state(domain if side == "source" else "absent", **told), state(domain if side == "dest" else "absent", **told)
+
+
+local_names = {
+    "vda": st.sampled_from(["missing", "held", "held+temp", "final+held", "final", "held+merged"]),
+    "vdb": st.sampled_from(["missing", "source", "source+temp", "held", "held+temp", "held+source"]),
+    "vdc": st.sampled_from(["missing", "source", "held"]),
+}
+local_views = st.builds(
+    views,
+    st.sampled_from([None, "source", "dest"]),
+    st.sampled_from(["defined", "running"]),
+    st.fixed_dictionaries(local_names),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+def check_local_laws(migration: dict, source: dict | None, dest: dict | None, decision: dict) -> None:
+    """What no decision may ever do where the held copy is what the server stands on."""
+    steps, status = decision["steps"], migration["status"]
+    seen = (source or dest or {}).get("files", {})
+    assert "delete_held" not in steps
+    if "clean_dest" in steps:
+        # The overlays go only when nothing names them any more: there is no definition of theirs, or it is taken away first.
+        assert dest is not None
+        assert dest["domain"] == "absent" or "withdraw_dest" in steps[: steps.index("clean_dest")]
+        assert status not in ("finished", "confirming")
+        assert status in recovery.BEFORE_HOLD or decision["decision"] == "clean_pending" or source["domain"] == "running" or "restore_source" in steps
+    if {"restore_source", "start_source"} & set(steps):
+        assert source is not None
+        assert dest is None or dest["domain"] == "absent" or steps[0] == "withdraw_dest"
+        assert "held" in seen["vda"].split("+")
+        assert status in (*IN_FLIGHT, "reverting")
+    if {"define_dest", "start_dest"} & set(steps):
+        assert source["domain"] == "absent"
+        assert dest["domain"] != "absent" or "final" in seen["vda"].split("+")
+        assert dest["started"]
+    if "merge_held" in steps:
+        assert status == "confirming"
+        assert dest["domain"] != "absent"
+        assert dest["domain"] == "running" or {"final", "merged"} & set(seen["vda"].split("+"))
+    if source is None or dest is None:
+        assert "merge_held" not in steps
+        assert "withdraw_dest" not in steps or dest is not None
+    assert bool(steps) == (decision["decision"] not in ("nothing", "blocked"))
+    assert not steps or (steps[-1] == "close" and steps.count("close") == 1)
+    assert steps == sorted(steps, key=recovery.ORDER.index)
+
+
+local_records = st.builds(
+    lambda status, power, pending: resize(status, old_power_state=power, pending_hosts=pending),
+    st.sampled_from(STATUSES),
+    st.sampled_from(["running", "shutoff", None]),
+    st.sampled_from([[], ["a"]]),
+)
+
+
+@given(local_records, local_views, st.sampled_from(["both", "source", "dest", "none"]), st.sampled_from(["", "a", "b"]))
+@settings(max_examples=2000, deadline=None)
+def test_no_decision_about_one_node_breaks_a_law(migration, seen, heard, seen_on):
+    source, dest = (seen[0] if heard in ("both", "source") else None), (seen[1] if heard in ("both", "dest") else None)
+    check_local_laws(migration, source, dest, recovery.decide(migration, source, dest, seen_on))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "power", "seen", "expected", "steps"),
+    [
+        (IN_FLIGHT, "running", views("source", files=BEFORE_OFFER, held=False), "roll_back", ["clean_dest", "close"]),
+        (IN_FLIGHT, "running", views("source", "defined", held=False), "roll_back", ["restore_source", "start_source", "clean_dest", "close"]),
+        (IN_FLIGHT, "shutoff", views("source", "defined", held=False), "roll_back", ["restore_source", "clean_dest", "close"]),
+        (["migrating", "post-migrating"], "running", views(None, files=ALL_HELD), "roll_back", ["restore_source", "start_source", "clean_dest", "close"]),
+        (["post-migrating"], "running", views("dest", "defined"), "roll_back", ["withdraw_dest", "restore_source", "start_source", "clean_dest", "close"]),
+        (["post-migrating"], "shutoff", views("dest", "defined"), "finish", ["close"]),
+        (["post-migrating"], "running", views("dest", started=True), "finish", ["close"]),
+        (["post-migrating"], "running", views("dest"), "finish", ["close"]),
+        (["post-migrating"], "running", views("dest", "defined", started=True), "finish", ["start_dest", "close"]),
+        (["post-migrating"], "running", views(None, started=True), "finish", ["define_dest", "start_dest", "close"]),
+        (["post-migrating"], "running", views(None, files=NO_OVERLAY, started=True), "roll_back", ["restore_source", "start_source", "clean_dest", "close"]),
+        (["post-migrating"], "running", views("source", started=True), "roll_back", ["clean_dest", "close"]),
+        (["migrating", "post-migrating"], "running", views(None, files=NO_DISK), "blocked", []),
+        (BEFORE, "running", views("dest"), "blocked", []),
+        # Undefined by its owner: the overlays are ours until the hold, and empty.
+        (["accepted", "pre-migrating"], "running", views(None, files=BEFORE_OFFER, held=False), "clean_gone", ["clean_dest", "close"]),
+        (["finished", "confirming"], "running", views(None), "clean_gone", ["close"]),
+        (["finished"], "running", views("dest", started=True), "nothing", []),
+        (["finished"], "running", views("dest", "defined", started=True), "nothing", []),
+        (["finished", "confirming"], "running", views("source"), "blocked", []),
+        (["confirming"], "running", views("dest"), "resume_confirm", ["merge_held", "close"]),
+        (["confirming"], "running", views("dest", "defined"), "resume_confirm", ["merge_held", "close"]),
+        (["confirming"], "running", views("dest", "defined", MERGED), "resume_confirm", ["merge_held", "close"]),
+        (["confirming"], "running", views("dest", "defined", NO_OVERLAY), "blocked", []),
+        (["reverting"], "running", views("dest"), "resume_revert", ["withdraw_dest", "restore_source", "start_source", "clean_dest", "close"]),
+        (["reverting"], "shutoff", views("dest", "defined"), "resume_revert", ["withdraw_dest", "restore_source", "clean_dest", "close"]),
+        (["reverting"], "running", views(None), "resume_revert", ["restore_source", "start_source", "clean_dest", "close"]),
+        (["reverting"], "running", views("source", files=BEFORE_OFFER, held=False), "resume_revert", ["clean_dest", "close"]),
+        (["reverting"], "running", views("dest", "defined", NO_DISK), "blocked", []),
+        # One node: its silence is that of both ends.
+        ([*IN_FLIGHT, "confirming", "reverting"], "running", (None, None), "blocked", []),
+        (["finished"], "running", (None, None), "nothing", []),
+        (["confirmed", "reverted", "error"], "running", views("source"), "nothing", []),
+    ],
+)
+def test_the_table_of_one_node_by_name(statuses, power, seen, expected, steps):
+    for status in statuses:
+        decision = recovery.decide(resize(status, old_power_state=power), *seen)
+        assert (decision["decision"], decision["steps"]) == (expected, steps), (status, decision)
+
+
+def test_what_the_owner_left_is_named_where_it_lies():
+    reason = recovery.decide(resize("finished"), *views(None))["reason"]
+    assert reason.endswith("Its files are left alone: /i/x, /i/x.new, /i/y.held, /i/y, /i/z.held")
+
+
+def test_what_an_ended_resize_left_goes_when_the_server_is_back_on_its_disks():
+    decision = recovery.decide(resize("error", pending_hosts=["a"]), *views("source"))
+    assert (decision["steps"], decision["pending_hosts"]) == (["clean_dest", "close"], [])
+    for seen in (views("dest"), views(None), (None, None)):
+        decision = recovery.decide(resize("error", pending_hosts=["a"]), *seen)
+        assert (decision["decision"], decision["pending_hosts"]) == ("blocked", ["a"])
+
+
+def test_a_resize_to_another_node_is_a_move_like_any_other():
+    decision = recovery.decide(record("confirming", migration_type="resize"), HELD, DEST_ON)
+    assert decision["steps"] == ["delete_held", "close"]
+
+
+def test_a_dropped_swap_disk_is_missing_on_dest_and_nothing_is_missed():
+    gone = {"id": "vdc", "kind": "disk", "way": "drop", "source_path": "/i/z", "held_path": "/i/z.held", "dest_path": "/i/z"}
+    migration = record("confirming", files=[*FILES, gone])
+    dest = state("running", {"vda": "final", "vdb": "final", "vdc": "missing"}, started=True)
+    held = state("absent", {"vda": "held", "vdb": "held", "vdc": "held"}, held=True)
+    assert recovery.decide(migration, held, dest)["steps"] == ["delete_held", "close"]
+    assert recovery.decide({**migration, "status": "reverting"}, {**held, "files": {**held["files"], "vdc": "missing"}}, dest)["decision"] == "blocked"
+    nothing_left = state("absent", {"vda": "missing", "vdb": "missing", "vdc": "missing"})
+    assert recovery.decide(migration, held, nothing_left)["decision"] == "clean_gone"
+
+
+def test_commands_of_a_resize():
+    assert recovery.legal_commands(resize("migrating")) == [
+        "ansible-playbook coldmove.libvirt.recover -e server=web1",
+        "ansible-playbook coldmove.libvirt.resize -e server=web1 -e flavor=m2",
+    ]
+    assert [line.split()[1] for line in recovery.legal_commands(resize("finished"))] == ["coldmove.libvirt.confirm", "coldmove.libvirt.revert"]
+
+
 # --- dead or slow
 
 OWNER = {"controller": "ctl", "boot_id": "boot", "pid_ns": "pid:[1]", "pid": 100, "pid_start": 5000, "awx_job_id": ""}

@@ -337,6 +337,19 @@ def test_a_way_back_that_was_killed_is_taken_again(raw: World, killed: str) -> N
     assert killed_everywhere(raw.root, getattr(raw, killed), check) >= 3
 
 
+def test_an_offer_alone_names_the_overlay_however_often_it_was_killed(raw: World) -> None:
+    """Where no swap is made anew nothing is committed."""
+    del raw.files[1:]
+
+    def check(point: int) -> None:
+        raw.offer()
+        assert raw.names() == {"vda", "vdb", "vdc", Path(raw.overlay).name}, point
+        assert raw.offer() is False
+        raw.reset()
+
+    assert killed_everywhere(raw.root, raw.offer, check) > 5
+
+
 # --- what belongs to others
 
 
