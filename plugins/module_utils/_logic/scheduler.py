@@ -356,7 +356,7 @@ class Scheduler:
     def take(self, host: str, request: Request) -> None:
         """Count a server on the node that this plan chose for it."""
         chosen = self.by_name[host]
-        chosen.room.take(request.need, _of_this_plan(request.server))
+        chosen.room.take(growth(request) if host == request.source_host else request.need, _of_this_plan(request.server))
         if request.place:
             chosen.take_place(request.server, request.place)
         server = request.server

@@ -14,6 +14,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.coldmove.libvirt.plugins.filter import (
+    definition_edits,
     move_blockers,
     move_table,
     plan_files,
@@ -23,8 +24,12 @@ from ansible_collections.coldmove.libvirt.plugins.filter import (
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import plain
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import MOVE, a_domain, a_migration, a_node, a_server
 
-MODULES = [move_blockers, move_table, plan_files, recovery_decision, select_hosts]
+MODULES = [definition_edits, move_blockers, move_table, plan_files, recovery_decision, select_hosts]
 NODES = {"a": a_node("a", [a_domain(1)]), "b": a_node("b")}
+
+
+class Odd(str):
+    """As Ansible's tagged strings are."""
 
 
 def door(module):
@@ -47,7 +52,7 @@ def is_plain(value) -> bool:
 def test_documentation_is_whole(module):
     documentation = yaml.safe_load(module.DOCUMENTATION)
     assert documentation["name"] == module.__name__.rpartition(".")[2]
-    assert set(documentation["positional"].split(", ")) <= set(documentation["options"])
+    assert set(documentation.get("positional", "_input").split(", ")) <= set(documentation["options"])
     assert yaml.safe_load(module.EXAMPLES)
     assert yaml.safe_load(module.RETURN)["_value"]["type"]
 
@@ -68,6 +73,32 @@ def test_a_whole_plan_from_facts_to_blockers():
     assert is_plain(reasons)
 
 
+def test_a_whole_plan_of_a_resize_on_the_same_node():
+    server = {**a_server(), "node_ties": ["has a TPM"]}
+    need = {"vcpus": 2, "memory_mb": 2048, "disk_bytes": 20 * 1024**3}
+    selection = door(select_hosts)(server, NODES, [], source_host="a", target_host="a", need=need, in_place=True)
+    assert ([entry["host"] for entry in selection["candidates"]], selection["need"]) == (["a"], need)
+    path = NODES["a"]["facts"]["instances_path"]
+    plan = door(plan_files)(server, path, path, MOVE, sizes={"vda": str(20 * 1024**3)}, in_place=True)
+    assert (plan["files"][0]["way"], plan["files"][0]["grow_to_bytes"], plan["errors"]) == ("overlay", 20 * 1024**3, [])
+    assert door(definition_edits)(plan["files"]) == plan["edits"]
+    assert plan["edits"]["formats"] == {"vda": "qcow2"}
+    answers = {"free_bytes": {path: 50 * 1024**3}, "same_filesystem": {}, "collisions": [], "unmet": []}
+    ends = (NODES["a"], NODES["a"], answers, plan["files"], [])
+    assert door(move_blockers)(server, *ends, in_place=True, need=need, refusals=None) == []
+    reasons = door(move_blockers)(server, *ends, in_place=True, need={"memory_mb": 99999}, refusals=[Odd("too small")])
+    assert (reasons[0], len(reasons)) == ("too small", 2)
+    for value in (selection, plan, reasons):
+        assert is_plain(value)
+
+
+def test_without_a_dest_the_server_and_its_source_are_looked_at():
+    server = a_server(blockers=["has snapshots: before"], locked={"by": "ann", "reason": "audit"})
+    reasons = door(move_blockers)(server, NODES["a"], {}, {}, [], [], refusals=["too small"])
+    assert [reason for reason in reasons if "snapshots" in reason or "locked" in reason or reason == "too small"] == reasons[:3]
+    assert is_plain(reasons)
+
+
 def test_a_partial_need_is_completed():
     assert door(select_hosts)(a_server(), NODES, need={"memory_mb": 5})["need"] == {"vcpus": 0, "memory_mb": 5, "disk_bytes": 0}
 
@@ -79,6 +110,8 @@ def test_a_partial_need_is_completed():
         (select_hosts, (a_server(), NODES, {"a": 1}), "migrations must be a list"),
         (plan_files, (a_server(), "/i", "/j", "../../etc"), "is not a UUID"),
         (plan_files, (a_server(), "i", "/j", MOVE), "must be an absolute path"),
+        (definition_edits, ("x",), "files must be a list, not str"),
+        (definition_edits, (["x"],), "files must be a list of dictionaries"),
         (move_table, ("x",), "migrations must be a list, not str"),
         (move_table, (["x"],), "must be a list of dictionaries"),
         (recovery_decision, (a_migration(), "x", None), "source_state must be a dictionary"),
@@ -102,10 +135,6 @@ def test_a_failed_look_is_silence(silence):
 
 def test_no_outcome_is_a_table_too():
     assert door(move_table)(None) == ["no servers"]
-
-
-class Odd(str):
-    """As Ansible's tagged strings are."""
 
 
 def test_what_goes_out_is_plain():

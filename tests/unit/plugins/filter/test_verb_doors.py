@@ -169,3 +169,18 @@ def test_peers_and_their_keys_are_plain() -> None:
     lines = door(known_hosts_lines)([Odd("n1"), "*"], "22", KEYS)
     assert lines == ["n1 ssh-ed25519 AAAA"]
     assert is_plain(lines)
+
+
+def test_a_flavor_may_come_as_a_name_a_mapping_or_its_text() -> None:
+    kept = {"name": "m2", "vcpus": 2, "memory_mb": 2048, "root_gb": 0, "ephemeral_gb": 0, "swap_mb": 0, "extra_specs": {}}
+    records = [a_migration(1, "finished", migration_type="resize", new_flavor=kept)]
+
+    def found(flavor: t.Any) -> str:
+        answer = door(next_step)(records, "resize", uuid_of(1), NODES, flavor=flavor)
+        assert is_plain(answer)
+        return str(answer["next"])
+
+    for same in ("m2", Odd("m2"), {Odd("vcpus"): 2, "memory_mb": Odd("2048")}, "{vcpus: 2, memory_mb: 2048}", '{"vcpus": 2, "memory_mb": 2048}'):
+        assert found(same) == "nothing", same
+    for other in ("m1", {"vcpus": 4, "memory_mb": 2048}, "{vcpus: 4, memory_mb: 2048}", None, ""):
+        assert found(other) == "refuse", other

@@ -169,3 +169,74 @@ def test_every_check_is_in_the_one_list():
     named = {check.__name__ for check in prechecks.CHECKS}
     generators = {name for name, value in vars(prechecks).items() if callable(value) and getattr(value, "__annotations__", {}).get("move") == "Move"}
     assert {name for name in generators if not name.startswith("_")} == named
+
+
+# --- on the same node
+
+
+def stays(server=None, answers=None, node=None, sizes=None, **options) -> list[str]:
+    """All reasons against a resize on a."""
+    server = server or a_server()
+    files = plan_files(server, IMAGES, IMAGES, MOVE, sizes=sizes, in_place=True)["files"]
+    node = node or a_node("a", [a_domain(1)])
+    return prechecks.move_blockers(server, node, node, {**FINE, **(answers or {})}, files, options={"in_place": True, **options})
+
+
+def test_nothing_speaks_against_a_sound_resize_on_the_same_node():
+    need = {"vcpus": 2, "memory_mb": 2048, "disk_bytes": 20 * GIB}
+    assert stays(sizes={"vda": 20 * GIB}, need=need) == []
+
+
+def test_what_ties_a_server_to_its_node_forbids_only_to_leave_it():
+    tied = a_server(node_ties=["has a TPM, whose state is not yet moved by this version", "uses a device of this node: pci 0000:01:00.0"])
+    assert stays(tied) == []
+    reasons = blockers(tied)
+    assert [reason.startswith("on a the server") for reason in reasons] == [True, True]
+    assert prechecks.source_blockers(tied, a_node("a"), [], options={"in_place": True}) != prechecks.source_blockers(tied, a_node("a"), [])
+
+
+def test_a_backing_chain_is_told_once_and_only_of_a_move():
+    chained = a_server(disks=[a_disk(chain=[{"path": "/base", "format": "raw"}])], node_ties=["disk vda has a backing chain (/base)"])
+    assert stays(chained) == []
+    assert len(blockers(chained)) == 1
+
+
+def test_blockers_locks_and_other_migrations_forbid_it_as_well():
+    server = a_server(blockers=["has snapshots: before"], locked={"by": "ann", "reason": "audit"}, state="paused")
+    files = plan_files(server, IMAGES, IMAGES, MOVE, in_place=True)["files"]
+    node = a_node("a", [a_domain(1)])
+    assert len(prechecks.move_blockers(server, node, node, FINE, files, migrations=[a_migration(1, "finished")], options={"in_place": True})) == 4
+
+
+def test_a_block_device_cannot_be_held_on_the_same_node():
+    lvm = a_disk("vdb", "/dev/vg/web1", type="block", format="raw", moves=False)
+    (reason,) = stays(a_server(disks=[a_disk(), lvm], node_ties=["disk vdb is the block device /dev/vg/web1"]))
+    assert "needs disks that are files" in reason
+
+
+def test_the_node_is_asked_for_what_the_server_grows_by():
+    need = {"vcpus": 1, "memory_mb": 16384, "disk_bytes": 10 * GIB}
+    assert stays(need=need) == []
+    (reason,) = stays(node=a_node("a", [a_domain(1), a_domain(2)]), need=need)
+    assert "a: 15360 MiB of memory needed, 14336 free" in reason
+
+
+def test_an_overlay_must_find_room_for_all_that_the_guest_may_write():
+    (reason,) = stays(answers={"free_bytes": {IMAGES: 20 * GIB}}, sizes={"vda": 20 * GIB}, need={"vcpus": 1, "memory_mb": 1024, "disk_bytes": 30 * GIB})
+    assert "not enough free space on a" in reason
+    swap = a_disk("vdb", f"{IMAGES}/swap", role="swap", format="raw", virtual_bytes=40 * GIB)
+    assert stays(a_server(disks=[a_disk(virtual_bytes=GIB), swap]), {"free_bytes": {IMAGES: 2 * GIB}}, sizes={"vdb": 0}) == []
+    assert stays(a_server(disks=[a_disk(virtual_bytes=GIB), swap]), {"free_bytes": {IMAGES: 2 * GIB}}, sizes={"vdb": 50 * GIB}) == []
+
+
+def test_what_the_verb_itself_found_comes_first_and_once():
+    assert stays(refusals=["root disk would shrink", "root disk would shrink"]) == ["root disk would shrink"]
+    reasons = blockers(a_server(locked={"by": "ann", "reason": "audit"}), refusals=["root disk would shrink"])
+    assert (reasons[0], len(reasons)) == ("root disk would shrink", 2)
+
+
+def test_without_a_dest_all_that_concerns_server_and_source_is_told():
+    server = a_server(blockers=["has snapshots: before"], node_ties=["has a TPM"], disks=[a_disk(shareable=True)])
+    source = a_node("a", facts={"prepared": False})
+    assert len(prechecks.source_blockers(server, source, [], options={"refusals": ["too small"]})) == 5
+    assert len(prechecks.source_blockers(server, source, [], options={"refusals": ["too small"], "in_place": True})) == 4

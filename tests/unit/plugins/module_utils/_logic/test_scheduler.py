@@ -292,3 +292,83 @@ def test_a_thousand_servers_over_five_hundred_nodes():
     ]
     selections = scheduler.select_many(requests, nodes)
     assert all(selection["candidates"] for selection in selections)
+
+
+# --- a resize may stay where it is
+
+
+def stay(need: dict, domains: tuple = (), migrations=(), facts=None, server=None, **more) -> dict:
+    """The selection for a server on a that has 1 vCPU, 1024 MiB and 10 GiB, and is to be resized there. 8 CPUs, 16384 MiB, 100 GiB."""
+    node = a_node("a", [a_domain(1, disk_bytes=10 * GIB), *domains], facts, cpu_allocation_ratio=1.0, **more)
+    request = scheduler.request_for(server or a_server(), "a", "a", need, in_place=True)
+    return scheduler.select_hosts(request, {"a": node, "b": a_node("b")}, migrations)
+
+
+def told(selection: dict) -> list[str]:
+    """Why the node itself is refused."""
+    return next((entry["reasons"] for entry in selection["rejected"] if entry["host"] == "a"), [])
+
+
+def test_the_node_of_the_server_is_a_candidate_only_where_it_may_stay():
+    need = {"vcpus": 2, "memory_mb": 2048, "disk_bytes": 20 * GIB}
+    selection = stay(need)
+    assert ([entry["host"] for entry in selection["candidates"]], selection["message"], selection["error"]) == (["a"], "", "")
+    assert "already on target_host a" in scheduler.select_hosts(scheduler.request_for(a_server(), "a", "a", need), {"a": a_node("a")})["error"]
+
+
+def test_on_its_node_a_server_asks_only_for_what_it_grows_by():
+    full = (a_domain(2, vcpus=5, memory_mb=14336, disk_bytes=80 * GIB),)  # leaves 2 vCPUs, 1024 MiB, 10 GiB
+    assert stay({"vcpus": 3, "memory_mb": 2048, "disk_bytes": 20 * GIB}, full)["candidates"]
+    selection = stay({"vcpus": 4, "memory_mb": 2049, "disk_bytes": 21 * GIB}, full)
+    assert sorted(reason.split(" (")[0] for reason in told(selection)) == [
+        "1025 MiB of memory needed, 1024 free",
+        "11 GiB of disk needed, 10 free",
+        "3 vCPUs needed, 2 free",
+    ]
+
+
+def test_a_server_that_shrinks_fits_on_a_node_that_is_too_full():
+    assert stay({"vcpus": 1, "memory_mb": 512, "disk_bytes": 10 * GIB}, (a_domain(2, vcpus=90, memory_mb=99999, disk_bytes=900 * GIB),))["candidates"]
+
+
+def test_one_server_never_has_more_vcpus_than_its_node():
+    (reason,) = told(stay({"vcpus": 9, "memory_mb": 1024, "disk_bytes": 0}, facts={"cpus": 8}, server=a_server(vcpus=8)))
+    assert "has 8 CPUs" in reason
+
+
+def test_what_other_migrations_hold_counts_there_too():
+    other = a_migration(2, "migrating", source="b", dest="a", need={"vcpus": 7, "memory_mb": 1024, "disk_bytes": GIB})
+    (reason,) = told(stay({"vcpus": 2, "memory_mb": 1024, "disk_bytes": 0}, migrations=[other]))
+    assert "migration 2 of web2" in reason
+
+
+def test_the_server_s_own_name_and_mac_are_no_collision_there_but_anybody_else_s_are_elsewhere():
+    need = {"vcpus": 1, "memory_mb": 2048, "disk_bytes": 10 * GIB}
+    assert told(stay(need)) == []
+    twin = {"a": a_node("a", [a_domain(1)]), "b": a_node("b", [a_domain(2, "web1")])}
+    assert scheduler.reject_reasons(scheduler.request_for(a_server(), "a", "", need, in_place=True), twin["a"]) == []
+    assert "another domain is named" in scheduler.reject_reasons(scheduler.request_for(a_server(), "a", "", need, in_place=True), twin["b"])[0]
+
+
+@pytest.mark.parametrize("state", [{"maintenance": True}, {"forced_down": True}])
+def test_a_node_that_is_out_of_service_is_no_place_to_grow_on(state):
+    assert len(told(stay({"vcpus": 2, "memory_mb": 1024, "disk_bytes": 0}, **state))) == 1
+
+
+def test_a_plan_of_many_counts_what_each_of_them_grows_by():
+    servers = [a_domain(number, disk_bytes=10 * GIB) for number in (1, 2, 3)]
+    nodes = {"a": a_node("a", servers, {"memory_mb": 512 + 3 * 1024 + 2 * 1024})}
+    need = {"vcpus": 1, "memory_mb": 2048, "disk_bytes": 10 * GIB}
+    requests = [scheduler.request_for(a_server(number), "a", "a", need, in_place=True) for number in (1, 2, 3)]
+    selections = scheduler.select_many(requests, nodes)
+    assert [bool(selection["candidates"]) for selection in selections] == [True, True, False]
+    assert "1024 MiB of memory needed, 0 free" in selections[2]["message"]
+
+
+@given(amounts, amounts)
+def test_growth_is_never_negative_and_never_more_than_the_whole(now, need):
+    server = a_server(vcpus=now["vcpus"], memory_mb=now["memory_mb"], disks=[a_disk(virtual_bytes=now["disk_bytes"])])
+    grown = scheduler.growth(scheduler.request_for(server, "a", "a", need, in_place=True))
+    for key, value in grown.items():
+        assert 0 <= value <= need[key]
+        assert now[key] + value >= need[key]

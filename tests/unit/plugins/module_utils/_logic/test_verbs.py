@@ -283,3 +283,96 @@ def test_a_lost_node_of_an_open_migration_is_a_warning() -> None:
     assert "\n" not in warning
     assert len(verbs.lost_nodes([record("error", dest="x", pending_hosts=["x"])], known)) == 1
     assert verbs.lost_nodes([record("accepted", dest=None)], known) == []
+
+
+# --- resize
+
+M2 = {"name": "m2", "vcpus": 2, "memory_mb": 2048, "root_gb": 20, "ephemeral_gb": 0, "swap_mb": 0, "extra_specs": {"hw:cpu_policy": "dedicated"}}
+INLINE = {"vcpus": "2", "memory_mb": 2048, "root_gb": " 20 ", "extra_specs": {"hw:cpu_policy": "dedicated"}}
+
+
+def resized(status: str, **more: t.Any) -> t.Any:
+    return a_migration(1, status, migration_type="resize", new_flavor=M2, **more)
+
+
+def resize(records: t.Any, flavor: t.Any = "m2", liveness: t.Any = dead, target_host: str = "") -> tuple[str, str]:
+    return step("resize", records, liveness, target_host, flavor=flavor)
+
+
+def test_a_resize_is_planned_where_no_migration_is_open() -> None:
+    assert resize([])[0] == "plan"
+    for status in set(STATUSES) - ACTIVE:
+        assert resize([resized(status)])[0] == "plan"
+        assert resize([record(status)])[0] == "plan"
+
+
+@pytest.mark.parametrize("flavor", ["m2", " m2 ", INLINE, M2, {**M2, "name": "another"}])
+def test_a_finished_resize_to_the_same_flavor_is_done(flavor: t.Any) -> None:
+    for target in ("", "b"):
+        assert resize([resized("finished")], flavor, target_host=target) == ("nothing", "it was resized to m2 on b already")
+
+
+@pytest.mark.parametrize(
+    "flavor",
+    [
+        "m3",
+        "M2",
+        None,
+        {},
+        {**INLINE, "vcpus": 4},
+        {**INLINE, "root_gb": 30},
+        {**INLINE, "extra_specs": {}},
+        {**INLINE, "extra_specs": {"hw:cpu_policy": "shared"}},
+        {"vcpus": 2},
+        {**INLINE, "memory_mb": "2 GB"},
+    ],
+)
+def test_a_finished_resize_waits_before_there_is_another(flavor: t.Any) -> None:
+    answer, reason = resize([resized("finished")], flavor)
+    assert answer == "refuse"
+    assert "it was resized to m2 on b and waits for confirm or revert" in reason
+    assert "coldmove.libvirt.confirm -e server=web1" in reason
+
+
+def test_a_resize_and_a_move_wait_for_each_other() -> None:
+    answer, reason = resize([record("finished")])
+    assert (answer, "it has moved to b and waits" in reason) == ("refuse", True)
+    answer, reason = step("cold_migrate", [resized("finished")])
+    assert (answer, "it was resized to m2 on b and waits" in reason) == ("refuse", True)
+    assert resize([resized("finished", dest="a")], target_host="b")[0] == "refuse"
+    assert resize([resized("finished", dest="a")], target_host="a")[0] == "nothing"
+
+
+@pytest.mark.parametrize("status", recovery.IN_FLIGHT)
+def test_a_killed_resize_is_continued_to_the_flavor_that_it_had(status: str) -> None:
+    for flavor in ("m2", INLINE):
+        assert resize([resized(status)], flavor)[0] == "adopt"
+    # Nothing has been stopped before the copy begins: the new run begins anew, with whatever it is asked for.
+    expected = "adopt" if status in recovery.BEFORE_HOLD else "refuse"
+    for found in (
+        resize([resized(status)], "m3"),
+        resize([record(status)]),
+        step("cold_migrate", [resized(status)]),
+        resize([resized(status)], target_host="c"),
+    ):
+        assert found[0] == expected
+        assert expected == "adopt" or "recover" in found[1]
+
+
+@pytest.mark.parametrize("status", UNDER_WAY)
+@pytest.mark.parametrize("liveness", [alive, unknown])
+def test_no_resize_is_begun_while_another_run_may_be_at_work(status: str, liveness: t.Any) -> None:
+    for open_one in (record(status), resized(status), resized(status, dest="a")):
+        assert resize([open_one], liveness=liveness)[0] == "refuse"
+
+
+def test_confirm_and_revert_are_the_same_for_a_resize() -> None:
+    for verb in ("confirm", "revert"):
+        assert step(verb, [resized("finished", dest="a")])[0] == "act"
+
+
+def test_a_sweep_confirms_a_resize_on_the_same_node() -> None:
+    known = {"a": a_node("a", [a_domain(1)])}
+    dated = [resized("finished", dest="a", updated_at="2026-01-01T00:00:00Z")]
+    assert verbs.confirmable(t.cast("t.Any", dated), t.cast("t.Any", known), 3600, NOW) == {"ready": [SERVER], "left": []}
+    assert verbs.recoverable(t.cast("t.Any", dated), t.cast("t.Any", known), dead) == []
