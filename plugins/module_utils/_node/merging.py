@@ -28,6 +28,8 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending imp
 _POLL_SECONDS = 0.2
 #: A guest that is started or stopped meanwhile changes the way; so often is the other one tried.
 _ATTEMPTS = 5
+#: What libvirt keeps of a server beside its definition, and how to look at it.
+_LOST = (("managed_save", "list --managed-save"), ("snapshots", "snapshot-list"), ("checkpoints", "checkpoint-list"))
 
 
 def merge(journal: Journal, host: LibvirtHost, server_uuid: str, files: list[MoveFile], stall_timeout: float, report: Report) -> dict[str, t.Any]:
@@ -63,6 +65,7 @@ def _merge_one(journal: Journal, host: LibvirtHost, server_uuid: str, file: Move
         _let_go_on(journal, host, server_uuid)
         if _stands_alone(host, server_uuid, file):
             return
+        _check_loss(host, server_uuid, file)
         if host.state(server_uuid) in (None, "shutoff"):
             _merge_off(host, server_uuid, file)
         elif _merge_running(host, server_uuid, file, stall_timeout, report):
@@ -84,6 +87,19 @@ def _stands_alone(host: LibvirtHost, server_uuid: str, file: MoveFile) -> bool:
             "somebody has changed it (a snapshot?). Both are kept. Bring it back, then run the same command again"
         )
     return file["dest_path"] not in found
+
+
+def _check_loss(host: LibvirtHost, server_uuid: str, file: MoveFile) -> None:
+    """What the owner has made since the resize must not vanish with the overlay: snapshots lie in it, a memory image names it."""
+    kept = host.flags(host.domain(server_uuid))
+    found = [f"{what.replace('_', ' ')} (see: virsh {command})" for what, command in _LOST if kept[what]]
+    if os.path.lexists(file["dest_path"]) and qemu_img.info(file["dest_path"], "qcow2", in_use=True).internal_snapshots:
+        found.append(f"snapshots within {file['dest_path']} (see: qemu-img snapshot -l -U)")
+    if found:
+        raise ColdmoveError(
+            f"server {server_uuid} has got {', '.join(found)} since it was resized, which the merge of disk {file['id']} would lose. Nothing was merged; "
+            "delete them, or start the server, then run the same command again"
+        )
 
 
 def _merge_off(host: LibvirtHost, server_uuid: str, file: MoveFile) -> None:

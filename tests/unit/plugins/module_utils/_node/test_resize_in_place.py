@@ -82,6 +82,11 @@ class Host:
 
     # As the adapter has it, where a domain stands for itself.
 
+    kept: t.ClassVar[dict[str, t.Any]] = {"managed_save": False, "snapshots": [], "checkpoints": []}
+
+    def flags(self, _domain: str) -> dict[str, t.Any]:
+        return self.kept
+
     def domain(self, server: str) -> str:
         return server
 
@@ -484,6 +489,30 @@ def test_an_overlay_that_is_not_this_migration_s_is_left_alone(raw: World) -> No
     raw.merge()
     assert merged_content(raw) == newest
     assert os.path.exists(raw.overlay)
+
+
+@pytest.mark.parametrize("made", [{"managed_save": True}, {"snapshots": ["before"]}, {"checkpoints": ["backup"]}])
+def test_what_the_owner_made_since_is_not_lost_in_silence(raw: World, made: dict[str, t.Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    raw.resized()
+    newest = raw.write(b"newest")
+    with monkeypatch.context() as patched:
+        patched.setattr(Host, "kept", {**Host.kept, **made})
+        with pytest.raises(ColdmoveError, match="would lose. Nothing was merged") as caught:
+            raw.merge()
+    assert next(iter(made)).replace("_", " ") in str(caught.value)
+    assert raw.disk_is_untouched()
+    raw.merge()
+    assert merged_content(raw) == newest
+
+
+def test_a_snapshot_that_libvirt_does_not_know_of_is_not_lost_either(raw: World) -> None:
+    raw.resized()
+    raw.write(b"newest")
+    subprocess.run(["qemu-img", "snapshot", "-c", "before", raw.overlay], check=True, timeout=60)
+    with pytest.raises(ColdmoveError, match=r"snapshots within .* would lose"):
+        raw.merge()
+    assert raw.disk_is_untouched()
+    assert points_at(raw)[0] == raw.overlay
 
 
 def no_room(path: str) -> t.Any:
