@@ -74,6 +74,7 @@ options:
     description:
       - Where on this node the flavor's vCPUs and memory go, as M(coldmove.libvirt.virt_placement) chose it.
       - What it holds replaces what the definition says. Without it nothing is pinned or bound anew.
+      - Within a migration it is by default the place that M(coldmove.libvirt.virt_placement) has chosen for it on this node.
     type: dict
     suboptions:
       vcpu_pins:

@@ -62,6 +62,9 @@ options:
     type: list
     elements: str
     default: []
+  flavor:
+    description: The flavor that the server is to have on the dest, as for P(coldmove.libvirt.select_hosts#filter).
+    type: dict
   need:
     description: What the server needs on the dest, as for P(coldmove.libvirt.select_hosts#filter).
     type: dict
@@ -97,10 +100,12 @@ def move_blockers(
     need: t.Any = None,
     in_place: t.Any = False,
     refusals: t.Any = None,
+    flavor: t.Any = None,
 ) -> list[str]:
     """All reasons."""
     options: t.Any = {"own_migration": text_or_empty(own_migration), "channel_error": text_or_empty(channel_error)}
     options["in_place"], options["refusals"] = bool(in_place), [str(reason) for reason in refusals or []]
+    options["flavor"] = a_dict(flavor, "flavor") if flavor else None
     if need:
         options["need"] = {"vcpus": 0, "memory_mb": 0, "disk_bytes": 0, **a_dict(need, "need")}
     facts: t.Any = a_dict(server, "server")

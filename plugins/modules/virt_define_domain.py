@@ -142,6 +142,8 @@ def main() -> None:
     try:
         reach = definition.present if module.params["state"] == "present" else definition.absent
         with step(module.params, module.check_mode) as journal, libvirt_host.connected(module.params["uri"]) as host:
+            if journal and module.params["placement"] is None:
+                module.params["placement"] = journal.data.get("placement")
             result = reach(host, module.params, module.check_mode)
             if journal and module.params["state"] == "absent":
                 # Taken back: for whoever recovers this migration later, it has not been started here.

@@ -56,6 +56,10 @@ options:
     description: What the source has read, by file id, as M(coldmove.libvirt.virt_disk_send) returned it.
     type: dict
     default: {}
+  lengths:
+    description: Length in bytes of each file at the source, by file id, as M(coldmove.libvirt.virt_disk_send) returned it.
+    type: dict
+    default: {}
   owners:
     description: Owner, group and mode that the files get, by file id, as M(coldmove.libvirt.virt_held_copy) returned them. Without it they are root's.
     type: dict
@@ -120,9 +124,9 @@ def receive(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
         return {"changed": changed, "exports": offered}
     job = Job(journal, "verify")
     if params["state"] == "committed":
-        digests = params["digests"] if params["verify"] else None
+        told = receiving.Told(params["owners"], params["lengths"], params["digests"] if params["verify"] else None)
         before = job.status()["state"]
-        return {"job": follow(job, lambda report: receiving.commit(journal, files, digests, params["owners"], report), params), "changed": before != "done"}
+        return {"job": follow(job, lambda report: receiving.commit(journal, files, told, report), params), "changed": before != "done"}
     cancelled = job.cancel()
     deleted, kept = receiving.discard(journal, files)
     return {"changed": cancelled or bool(deleted), "deleted": deleted, "kept": kept}
@@ -140,6 +144,7 @@ def main() -> None:
             "port": {"type": "int", "default": 22},
             "instances_path": {"type": "path", "default": "/var/lib/libvirt/images"},
             "digests": {"type": "dict", "default": {}},
+            "lengths": {"type": "dict", "default": {}},
             "owners": {"type": "dict", "default": {}},
             "verify": {"type": "bool", "default": True},
             **JOB_ARGS,

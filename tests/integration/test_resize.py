@@ -8,6 +8,7 @@ Cases 4, 36 to 38, 40, 43 to 45, 47, 49 to 51, 57; probes; and that the other no
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,7 +75,7 @@ def check_alone(world: World, guest: GuestState, node: str, flavor: dict[str, in
     for each in ("node1", "node2", "node3"):
         assert laws.names_on(world.lab, each, row["uuid"]) == []
     xml = world.lab.virsh(node, "dumpxml", "--inactive", guest.uuid)
-    assert f"file='{guest.files[0]}'" in xml and "coldmove-" not in xml and "<backingStore type" not in xml
+    assert f"file='{guest.files[0]}'" in xml and ".coldmove-" not in xml and "<backingStore type" not in xml
     assert world.lab.virsh(node, "dumpxml", guest.uuid).count("<backingStore type") == 0
     assert laws.claims(world.lab, guest) == []
 
@@ -213,7 +214,7 @@ def test_failed_probe_leads_back(world: World) -> None:
 def test_refusals(world: World) -> None:
     """Cases 40, 43 to 45, 50, 51 and bad input: refused before the stop with all reasons, and nothing has changed."""
     guest = server(world, "refused", project="web")
-    before = world.lab.virsh("node1", "dumpxml", guest.uuid)
+    before, begun = world.lab.virsh("node1", "dumpxml", "--inactive", guest.uuid), time.monotonic()
     bad: list[tuple[Any, dict[str, Any], list[str]]] = [
         ("m1.small", {}, ["the server has this flavor already"]),
         ("m1.larg", {}, ["m1.large"]),
@@ -230,11 +231,12 @@ def test_refusals(world: World) -> None:
     ]
     for flavor, more, words in bad:
         resize(world, guest, flavor, **more).refused(*words)
-    assert world.lab.virsh("node1", "dumpxml", guest.uuid) == before
+    assert world.watch.stops_since(guest, begun) == 0
+    assert world.lab.virsh("node1", "dumpxml", "--inactive", guest.uuid) == before
     check_alone_or_never_moved(world, guest)
     plan = world.play("resize", "--check", server="refused", flavor="m1.large", flavors=FLAVORS, target_host="node1").check()
     assert "would be resized from m1.small to m1.large on node1" in " ".join(plan.output.split())
-    assert world.lab.virsh("node1", "dumpxml", guest.uuid) == before
+    assert world.lab.virsh("node1", "dumpxml", "--inactive", guest.uuid) == before
     world.remove(guest)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import resizing, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.capacity import moves
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Disk, MoveFile, Server
 
@@ -68,7 +68,7 @@ def plan_files(
     wanted = sizes or {}
     disks = [disk for disk in server.get("disks", []) if moves(disk) and not _disk_refusals(disk, in_place)]
     if in_place:
-        files = [_local_file(disk, migration_uuid, wanted) for disk in disks if _changes_in_place(disk, wanted)]
+        files = [_local_file(disk, migration_uuid, wanted) for disk in disks if resizing.gets_another_file(disk, wanted)]
     else:
         files = [_disk_file(disk, source_instances_path, dest_instances_path, migration_uuid, wanted) for disk in disks]
         files += _nvram_files(server, migration_uuid)
@@ -172,13 +172,6 @@ def _disk_file(disk: Disk, source_instances_path: str, dest_instances_path: str,
         "virtual_bytes": wanted if way == "blank" else virtual,
         "allocated_bytes": int(disk["allocated_bytes"] or 0) if "allocated_bytes" in disk else size,
     }
-
-
-def _changes_in_place(disk: Disk, sizes: t.Mapping[str, int]) -> bool:
-    """Whether a resize on the same node needs another file for the disk: all that the guest can write, but for swap that stays as large as it is."""
-    if disk.get("role") == "swap":
-        return sizes.get(disk["target"], disk.get("virtual_bytes")) != disk.get("virtual_bytes")
-    return not disk.get("readonly")
 
 
 def _local_file(disk: Disk, migration_uuid: str, sizes: t.Mapping[str, int]) -> MoveFile:

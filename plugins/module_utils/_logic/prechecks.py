@@ -38,6 +38,7 @@ class Options(t.TypedDict, total=False):
     channel_error: str
     need: Amount | None
     in_place: bool
+    flavor: t.Mapping[str, t.Any] | None
     refusals: t.Sequence[str]
 
 
@@ -174,7 +175,7 @@ def dest_fits(move: Move) -> t.Iterator[str]:
     """The filters of selection once more, on facts of now; the room that this move has claimed itself does not count against it."""
     others = [migration for migration in move.migrations if migration.get("uuid") != move.options.get("own_migration")]
     in_place = bool(move.options.get("in_place"))
-    request = scheduler.request_for(move.server, move.at_source, need=move.options.get("need"), in_place=in_place)
+    request = scheduler.request_for(move.server, move.at_source, need=move.options.get("need"), in_place=in_place, flavor=move.options.get("flavor"))
     # The dest itself has been asked about these, for the definition as it will be there.
     asked = [check for key, check in (("unmet", scheduler.has_networks), ("collisions", scheduler.no_collision)) if key in move.answers]
     if in_place or move.at_source != move.at_dest:

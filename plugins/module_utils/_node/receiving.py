@@ -79,23 +79,35 @@ def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer)
     return True
 
 
-def commit(journal: Journal, files: list[MoveFile], digests: dict[str, t.Any] | None, owners: t.Mapping[str, t.Any], report: Report) -> dict[str, t.Any]:
+class Told(t.NamedTuple):
+    """What the source told of its files when it was off, by file id.
+
+    ``owners``: see files.owner_of(). ``lengths``: bytes. ``digests``: of what it read; None if the operator asked for no verification.
+    """
+
+    owners: t.Mapping[str, t.Any]
+    lengths: t.Mapping[str, int]
+    digests: dict[str, t.Any] | None
+
+
+def commit(journal: Journal, files: list[MoveFile], told: Told, report: Report) -> dict[str, t.Any]:
     """Close the exports, make everything durable, compare contents, give the final names. ``{received_bytes, verify_seconds, digests}``.
 
-    ``owners``: whose the files are to be, see files.owner_of(). ``digests``: what the source read, by file id; None if the operator asked for no verification.
     Raises ColdmoveError, with nothing under a final name that did not pass.
     """
     received = _close_channel(journal)
     waiting = _waiting(journal, files)
     for file in waiting:
         _withdraw(journal, file["id"])
+        if file["way"] == "copy" and file["id"] in told.lengths:
+            os.truncate(file["temp_path"], told.lengths[file["id"]])
         nodefiles.make_durable(file["temp_path"])
     begun = time.monotonic()
-    found = _verify(waiting, digests, report) if digests is not None else {}
+    found = _verify(waiting, told.digests, report) if told.digests is not None else {}
     seconds = round(time.monotonic() - begun, 3)
     for file in files:
-        if file in waiting and file["id"] in owners:
-            nodefiles.give(file["temp_path"], owners[file["id"]])
+        if file in waiting and file["id"] in told.owners:
+            nodefiles.give(file["temp_path"], told.owners[file["id"]])
         # A run that was killed in between has left the file both names.
         if file in waiting or os.path.lexists(file["temp_path"]):
             nodefiles.take_name(file["temp_path"], file["dest_path"])
@@ -143,7 +155,7 @@ def _create(journal: Journal, file: MoveFile, instances_path: str) -> bool:
     journal.note(tokens={**journal.data.get("tokens", {}), file["id"]: f"{journal.uuid}.{secrets.token_hex(16)}"})
     Path(temporary).unlink(missing_ok=True)  # made by a run that was killed before it wrote so; its name says whose it is
     if file["way"] == "copy":
-        _create_empty(temporary, file["size_bytes"])
+        _create_empty(temporary, _greatest_length(file))
     elif file["way"] == "overlay":
         qemu_img.create_overlay(temporary, file["source_path"], file["format"], file["grow_to_bytes"])
         nodefiles.give(temporary, nodefiles.owner_of(file["source_path"]))
@@ -153,6 +165,17 @@ def _create(journal: Journal, file: MoveFile, instances_path: str) -> bool:
     nodefiles.prove_names(temporary)
     nodefiles.remember(journal, temporary, file["dest_path"])
     return True
+
+
+def _greatest_length(file: MoveFile) -> int:
+    """What the file can have grown to in bytes when the guest is off: a qcow2 image grows with every cluster that is written for the first time.
+
+    It is all a hole until something is written, and gets its true length in commit().
+    """
+    if file["format"] != "qcow2":
+        return int(file["size_bytes"])
+    # Tables and refcounts are a sixtieth of the content at most, with the smallest clusters that there are.
+    return int(file["size_bytes"] + file["virtual_bytes"] + file["virtual_bytes"] // 32 + 16 * 1024**2)
 
 
 def _create_empty(path: str, size: int) -> None:

@@ -64,7 +64,7 @@ def forget(migration_uuid: str) -> None:
 
 
 def send(order: Order, report: Report) -> dict[str, t.Any]:
-    """Copy every file as opaque bytes, sparse; returns ``{bytes_total, bytes_read, copy_seconds, digest_seconds, retries, digests}``.
+    """Copy every file as opaque bytes, sparse; returns ``{bytes_total, bytes_read, copy_seconds, digest_seconds, retries, lengths, digests}``.
 
     A channel that breaks is opened again by dest; only ``stall_timeout`` seconds without a byte moved end the attempt.
     Raises ColdmoveError; the files are only read.
@@ -81,6 +81,7 @@ def send(order: Order, report: Report) -> dict[str, t.Any]:
             "copy_seconds": round(copy.seconds, 3),
             "digest_seconds": round(time.monotonic() - waited, 3),
             "retries": copy.retries,
+            "lengths": {file["id"]: os.stat(file["held_path"]).st_size for file in order.files},
             "digests": found,
         }
     finally:
