@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery
@@ -365,6 +365,8 @@ local_records = st.builds(
 @given(local_records, local_views, st.sampled_from(["both", "source", "dest", "none"]), st.sampled_from(["", "a", "b"]))
 @settings(max_examples=2000, deadline=None)
 def test_no_decision_about_one_node_breaks_a_law(migration, seen, heard, seen_on):
+    # Only a confirm merges, and there is no way back from it.
+    assume(migration["status"] in ("confirming", "confirmed") or "merged" not in seen[0]["files"]["vda"])
     source, dest = (seen[0] if heard in ("both", "source") else None), (seen[1] if heard in ("both", "dest") else None)
     check_local_laws(migration, source, dest, recovery.decide(migration, source, dest, seen_on))
 
