@@ -123,7 +123,8 @@ class Move:
         return send(self.journal, {**common, "wait_seconds": PATIENCE, "attach": False, **more})
 
     def commit(self, digests: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:
-        common = {"state": "committed", "files": self.files, "digests": digests, "verify": True, "owners": {}}
+        lengths = {file["id"]: os.path.getsize(file["held_path"]) for file in self.files if file["way"] == "copy"}  # as send() tells them
+        common = {"state": "committed", "files": self.files, "digests": digests, "lengths": lengths, "verify": True, "owners": {}}
         return receive(self.journal, {**common, "wait_seconds": PATIENCE, "attach": False, **more})
 
     def discard(self) -> dict[str, t.Any]:
@@ -211,6 +212,20 @@ def test_a_swap_disk_is_blank_on_dest(move: Move) -> None:
     assert (digest["virtual_bytes"], digest["read_bytes"]) == (8 * MIB, 0)
 
 
+def test_an_image_may_grow_until_the_guest_is_off(move: Move) -> None:
+    """It is offered while the guest still writes, and has its true length in the end."""
+    empty = move.add("vda", "qcow2", virtual_bytes=4 * MIB)
+    qemu_img("create", "-f", "qcow2", empty, str(4 * MIB))
+    tokens = move.offer()["exports"]
+    written = sparse(move.root / "content", 4 * MIB, (0, noise(3 * MIB)))
+    qemu_img("convert", "-n", "-f", "raw", "-O", "qcow2", written, empty)
+    assert empty.stat().st_size > move.files[0]["size_bytes"] + 2 * MIB
+    told = move.send(tokens)["job"]["result"]
+    assert told["lengths"] == {"vda": empty.stat().st_size}
+    move.commit(told["digests"])
+    assert move.same("vda")
+
+
 @pytest.mark.parametrize("image_format", ["raw", "qcow2"])
 @pytest.mark.parametrize("verify", [True, False])
 def test_a_disk_that_is_to_be_larger_is_grown_on_dest_and_not_before_it_is_proven(move: Move, image_format: str, verify: bool) -> None:
@@ -232,13 +247,13 @@ def test_a_commit_of_a_disk_that_grows_may_be_killed_at_any_point(move: Move, im
     """Once grown, its content is no longer what the source has: it is not compared again."""
     sent = sparse(move.root / "content", MIB, (0, noise(1000)))
     qemu_img("convert", "-f", "raw", "-O", image_format, sent, move.add("vda", image_format, virtual_bytes=MIB, grow_to_bytes=2 * MIB))
-    digests = move.send(move.offer()["exports"])["job"]["result"]["digests"]
+    told = move.send(move.offer()["exports"])["job"]["result"]
     Job(move.journal, "channel").cancel()
     final, temporary = Path(move.files[0]["dest_path"]), Path(move.files[0]["temp_path"])
     copy, noted = temporary.read_bytes(), (move.journal.directory / "journal.json").read_bytes()
 
     def commit() -> None:
-        receiving.commit(Journal(MOVE), move.files, digests, {}, lambda _progress: None)
+        receiving.commit(Journal(MOVE), move.files, receiving.Told({}, told["lengths"], told["digests"]), lambda _progress: None)
 
     def check(_point: int) -> None:
         commit()
@@ -558,7 +573,7 @@ def test_dest_may_be_killed_at_any_point(move: Move) -> None:
     peer = channel.Peer("node1", 22, "coldmove", "", "")
     steps: list[t.Callable[[], t.Any]] = [
         lambda: receiving.offer(Journal(MOVE), move.files, str(move.dest), peer),
-        lambda: receiving.commit(Journal(MOVE), move.files, None, {}, lambda _progress: None),
+        lambda: receiving.commit(Journal(MOVE), move.files, receiving.Told({}, {}, None), lambda _progress: None),
         lambda: receiving.discard(Journal(MOVE), move.files),
     ]
 
