@@ -23,10 +23,10 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal imp
 
 def remember(journal: Journal, path: str, *other_names: str) -> None:
     """Note that the file now at ``path`` is this migration's, under this name and ``other_names`` it will get."""
-    foresee(journal, path, path, *other_names)
+    foresee(journal, path, (path, *other_names))
 
 
-def foresee(journal: Journal, path: str, *names: str) -> None:
+def foresee(journal: Journal, path: str, names: t.Iterable[str]) -> None:
     """Note that the file now at ``path`` will be this migration's under ``names``. Under its present name it is not: it may have it back."""
     inode = os.lstat(path).st_ino
     journal.note(owned={**journal.data.get("owned", {}), **dict.fromkeys(names, inode)})

@@ -151,6 +151,6 @@ def _set_aside(journal: Journal, file: MoveFile) -> bool:
     if not os.path.lexists(file["source_path"]) or file["source_path"] == file["held_path"] or _is_replaced(journal, file):
         return False
     # Under its own name it stays the server's: on the same node the dest's copy may be about to get that name, and is deleted by it.
-    nodefiles.foresee(journal, file["source_path"], file["held_path"])
+    nodefiles.foresee(journal, file["source_path"], [file["held_path"]])
     nodefiles.take_name(file["source_path"], file["held_path"])
     return True
