@@ -109,12 +109,14 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
         sending.forget(journal.uuid)
         return {"changed": cancelled}
     order = order_of(journal, params)
+    written_to = set(journal.data.get("written_to", []))
+    known = set(params["exports"].values()) <= written_to
     if params["state"] == "reachable":
-        sending.probe(order)
+        if not (known and job.status()["state"] == "done"):  # what has crossed needs no channel any more, and its sockets are gone
+            sending.probe(order)
         return {"changed": False}
     if not params["attach"]:
-        written_to = set(journal.data.get("written_to", []))
-        if not set(params["exports"].values()) <= written_to:
+        if not known:
             job.cancel()  # what it copied went to files that the dest has not any more
         journal.note(written_to=sorted(written_to | set(params["exports"].values())))  # from here on they may hold part of the content
     before = job.status()["state"]

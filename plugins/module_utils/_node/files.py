@@ -13,11 +13,14 @@ import errno
 import grp
 import os
 import pwd
+import secrets
 import stat
+import tempfile
 import typing as t
 from pathlib import Path
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, sync_directory
 
 
@@ -100,6 +103,19 @@ def make_durable(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def boot_mark() -> str:
+    """A word that stays the same until this node starts anew. (Not the kernel's boot_id: a container shares that with its host.)"""
+    with contextlib.suppress(FileNotFoundError):
+        return paths.BOOT_MARK.read_text(encoding="ascii")
+    paths.BOOT_MARK.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=paths.BOOT_MARK.parent, encoding="ascii") as made:
+        made.write(secrets.token_hex(16))
+        made.flush()
+        with contextlib.suppress(FileExistsError):  # of two steps at the same time one is first
+            os.link(made.name, paths.BOOT_MARK)
+    return paths.BOOT_MARK.read_text(encoding="ascii")
 
 
 def take_name(old: str, new: str) -> None:

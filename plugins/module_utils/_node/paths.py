@@ -14,6 +14,8 @@ from pathlib import Path
 STATE_DIR = Path("/var/lib/coldmove")
 #: Sockets and pid files: gone after a reboot, like the processes they belong to.
 RUN_DIR = Path("/run/coldmove")
+#: Says by its content which start of this node this is.
+BOOT_MARK = RUN_DIR / "boot"
 #: The root directory that sshd confines the channel's account to (``ChrootDirectory``): it must be there after a reboot too.
 CHANNEL_DIR = STATE_DIR / "channel"
 #: The one folder in it that the account may write to: sshd puts the sockets there that peers offer. Root alone uses them.

@@ -37,6 +37,11 @@ def offer(journal: Journal, files: list[MoveFile], instances_path: str, source: 
     paths.EXPORTS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     changed = False
     waiting = _waiting(journal, files)
+    if not _all_taken_in_since_boot(journal):
+        for file in waiting:
+            if file["way"] != "overlay":  # that is on the storage as soon as it is there
+                Path(file["temp_path"]).unlink(missing_ok=True)
+    journal.note(booted=nodefiles.boot_mark())
     for file in waiting:
         if _create(journal, file, instances_path):
             changed = True
@@ -56,6 +61,12 @@ def offer(journal: Journal, files: list[MoveFile], instances_path: str, source: 
 def _waiting(journal: Journal, files: list[MoveFile]) -> list[MoveFile]:
     """The files that do not have their final name yet."""
     return [file for file in files if file["way"] != "drop" and not nodefiles.is_ours(journal, file["dest_path"])]
+
+
+def _all_taken_in_since_boot(journal: Journal) -> bool:
+    """Whether this node has run all the time since it began to take content in: else what was not on its storage yet is gone, and reads as zeroes."""
+    mark = nodefiles.boot_mark()
+    return bool(journal.data.get("booted", mark) == mark)
 
 
 def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer) -> bool:
@@ -97,6 +108,8 @@ def commit(journal: Journal, files: list[MoveFile], told: Told, report: Report) 
     """
     received = _close_channel(journal)
     waiting = _waiting(journal, files)
+    if waiting and not _all_taken_in_since_boot(journal):
+        raise ColdmoveError("this node was started anew during the copy: what it had taken in is not complete. The copy is not used; the source copy is complete")
     for file in waiting:
         _withdraw(journal, file["id"])
         if file["way"] == "copy" and file["id"] in told.lengths:

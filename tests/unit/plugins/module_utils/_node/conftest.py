@@ -29,6 +29,7 @@ def root(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Path]:
         folder = Path(name)
         monkeypatch.setattr(paths, "STATE_DIR", folder / "lib")
         monkeypatch.setattr(paths, "EXPORTS_DIR", folder / "exports")
+        monkeypatch.setattr(paths, "BOOT_MARK", folder / "run" / "boot")
         monkeypatch.setattr(paths, "OFFERS_DIR", folder / "offers")
         paths.OFFERS_DIR.mkdir()
         yield folder

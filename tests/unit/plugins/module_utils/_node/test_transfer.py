@@ -423,6 +423,37 @@ def test_nothing_moves_is_a_failure_after_the_stall_time_out(move: Move) -> None
         os.kill(server, signal.SIGCONT)
 
 
+def test_what_has_crossed_needs_no_channel_any_more(move: Move) -> None:
+    """The controller was killed after the copy: whoever goes on finds its sockets gone, and nothing to send."""
+    sparse(move.add("vda"), MIB, (0, noise(MIB)))
+    tokens = move.offer()["exports"]
+    told = move.send(tokens)["job"]["result"]
+    (paths.OFFERS_DIR / tokens["vda"]).unlink(missing_ok=True)
+    assert move.offer()["exports"] == tokens
+    assert move.send(tokens, state="reachable") == {"changed": False}
+    assert move.send(tokens)["job"]["result"] == told
+    move.commit(told["digests"])
+    assert move.same("vda")
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_dest_that_started_anew_takes_everything_in_again(move: Move, verify: bool) -> None:
+    """Power loss after the copy: what its page cache held is gone, so what is there is not used."""
+    sparse(move.add("vda"), 2 * MIB, (0, noise(2 * MIB)))
+    tokens = move.offer()["exports"]
+    told = move.send(tokens)["job"]["result"]
+    exports.stop_export(paths.EXPORTS_DIR / tokens["vda"], paths.EXPORTS_DIR / f"{tokens['vda']}.pid")
+    (move.dest / Path(move.files[0]["temp_path"]).name).write_bytes(bytes(2 * MIB))
+    paths.BOOT_MARK.unlink()
+    with pytest.raises(ColdmoveError, match="started anew during the copy"):
+        move.commit(told["digests"], verify=verify)
+    again = move.offer()["exports"]
+    assert again != tokens
+    told = move.send(again, verify=verify)["job"]["result"]
+    move.commit(told["digests"], verify=verify)
+    assert move.same("vda")
+
+
 def test_a_channel_that_does_not_come_back_is_a_failure_after_the_stall_time_out(move: Move) -> None:
     sparse(move.add("vda"), MIB, (0, noise(MIB)))
     tokens = move.offer()["exports"]
