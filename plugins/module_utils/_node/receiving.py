@@ -109,7 +109,9 @@ def commit(journal: Journal, files: list[MoveFile], told: Told, report: Report) 
     received = _close_channel(journal)
     waiting = _waiting(journal, files)
     if waiting and not _all_taken_in_since_boot(journal):
-        raise ColdmoveError("this node was started anew during the copy: what it had taken in is not complete. The copy is not used; the source copy is complete")
+        raise ColdmoveError(
+            "this node was started anew during the copy: what it had taken in is not complete. The copy is not used; the source copy is complete"
+        )
     for file in waiting:
         _withdraw(journal, file["id"])
         if file["way"] == "copy" and file["id"] in told.lengths:
