@@ -141,6 +141,7 @@ OF_VERBS: t.Mapping[str, Convert] = {
     "older_than": seconds,
     "accept_lost_writes": boolean,
     "verify": boolean,
+    "grow_filesystem": boolean,
     "shutdown_timeout": whole,
     "shutdown_retry_interval": positive,
     "stall_timeout": positive,
