@@ -187,12 +187,14 @@ def check_good_copy(lab: Lab, guest: GuestState, markers: list[str]) -> None:
     if lab.running_on(guest):
         return
     rows = records(lab, guest)
-    copies = [("node1", guest.files[0])]
+    copies = [("node1", guest.files[0], guest.files[0].rpartition(".")[2])]
     for file in rows[-1]["files"] if rows else []:
-        copies += [(rows[-1]["source_host"], file["source_path"]), (rows[-1]["source_host"], file["held_path"]), (rows[-1]["dest_host"], file["dest_path"])]
-    for node, path in copies:
+        source, dest = rows[-1]["source_host"], rows[-1]["dest_host"]
+        copies += [(source, file["source_path"], file["format"]), (source, file["held_path"], file["format"])]
+        copies += [(dest, file["dest_path"], "qcow2" if file["way"] == "overlay" else file["format"])]
+    for node, path, image_format in copies:
         there = lab.is_running(node) and lab.exec(node, "test", "-e", path, check=False).returncode == 0
-        if there and lab.read_disk(node, path, "markers").splitlines() == markers:
+        if there and lab.read_disk(node, path, "markers", image_format).splitlines() == markers:
             return
     # Between two looks it may have been started, or renamed.
     assert lab.running_on(guest), f"no good copy of {guest.name}: {copies}"

@@ -15,28 +15,27 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from integration import laws
+from integration.kills import AT_ONCE, Killed, Point, chosen_points, strike_all, take_up
 
 from lab import MIB, DiskSpec
 from lab.processes import Process, pids
 from lab.shell import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from integration.conftest import World
-    from integration.runs import Run
 
     from lab.state import GuestState
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-AT_ONCE = 3
+#: With this disk the copy is made to take some seconds.
 BIG = DiskSpec(96 * MIB, content_mib=60)
-Sight = Callable[["World", "GuestState"], bool]
 
 
 # --- what is waited for on the nodes
@@ -86,28 +85,6 @@ def deleted(world: World, guest: GuestState) -> bool:
 # --- the points
 
 
-@dataclass(frozen=True)
-class Point:
-    """Where the controller is killed, and what is done then."""
-
-    name: str
-    task: str
-    #: `start` or `end` of the task, so many seconds after its start, or what is seen on the nodes after its start.
-    when: Literal["start", "end"] | float | Sight
-    then: Literal["again", "recover"]
-    #: Where the guest must be after that.
-    outcome: Literal["moved", "back"] = "moved"
-    disk: DiskSpec = field(default_factory=DiskSpec)
-    shutdown: Literal["acpi", "ignore"] = "acpi"
-    variables: tuple[tuple[str, Any], ...] = ()
-    workers: bool = True
-
-    @property
-    def slow(self) -> bool:
-        """Whether the copy is made to take some seconds."""
-        return self.disk is BIG
-
-
 MOVE_POINTS = [
     Point("facts", "Look at the server", "end", "recover", "back"),
     Point("opening", "Open the record and claim the capacity", 0.5, "again"),
@@ -136,82 +113,6 @@ MOVE_POINTS = [
 ]
 
 
-@dataclass
-class Killed:
-    """A guest whose controller was killed."""
-
-    point: Point
-    guest: GuestState
-    since: float = 0.0
-    status: str = "none"
-    problem: str = field(default="", repr=False)
-
-    def check(self) -> None:
-        """It was killed as planned, and the run that took it up had nothing against it."""
-        if self.problem:
-            pytest.fail(self.problem)
-
-    @property
-    def markers(self) -> list[str]:
-        """All that it has written."""
-        return [self.guest.name]
-
-
-def kill_at(world: World, point: Point, guest: GuestState, run: Run) -> None:
-    """Let the run come to the point, and kill its controller there."""
-    if point.when in ("start", "end"):
-        run.wait_for(str(point.when), point.task)
-    else:
-        run.wait_for("start", point.task)
-        if isinstance(point.when, float):
-            time.sleep(point.when)
-        elif callable(point.when):
-            sight = point.when
-            wait_for(f"{point.name} of {guest.name}", lambda: sight(world, guest) or run.process.poll() is not None, 120)
-    assert run.process.poll() is None, f"the run was over before it could be killed:\n{run.output()}"
-    run.kill(point.workers)
-
-
-def strike(world: World, playbook: str, point: Point, guest: GuestState, **variables: Any) -> Killed:
-    """Run a playbook for one guest and kill its controller at the point; then look whether a good copy is there."""
-    killed = Killed(point, guest, time.monotonic())
-    try:
-        run = world.run(playbook, server=guest.name, **variables, **dict(point.variables))
-        try:
-            kill_at(world, point, guest, run)
-        finally:
-            run.kill()
-        rows = laws.records(world.lab, guest)
-        killed.status = rows[-1]["status"] if rows else "none"
-        laws.check_good_copy(world.lab, guest, killed.markers)
-    except Exception as exc:  # is told by the test of this point
-        killed.problem = f"{type(exc).__name__}: {exc}"
-    return killed
-
-
-def strike_all(world: World, jobs: list[tuple[Any, ...]]) -> list[Killed]:
-    """Some at a time."""
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(lambda job: strike(world, *job[:3], **job[3]), jobs))
-
-
-def take_up(world: World, playbook: str, killed: list[Killed], **variables: Any) -> None:
-    """One run for all that were killed; what it said goes to each of them that it failed."""
-    chosen = [one for one in killed if not one.problem]
-    if not chosen:
-        return
-    outcome = world.play(playbook, server=",".join(one.guest.name for one in chosen), **variables)
-    for one in chosen:
-        if outcome.code != 0 and not outcome.well(one.guest.name):
-            one.problem = f"{playbook} failed after a kill in status {one.status}:\n{outcome.words_of(one.guest.name)}"
-
-
-def chosen_points(request: pytest.FixtureRequest, points: list[Point]) -> list[Point]:
-    """With `pytest -k` only what it chose is made."""
-    names = {item.callspec.params.get("name") for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")}
-    return [point for point in points if point.name in names]
-
-
 # --- moves that are killed
 
 
@@ -223,7 +124,7 @@ def moves(prepared: World, request: pytest.FixtureRequest) -> Iterator[dict[str,
         guests = list(pool.map(lambda point: world.guest(point.name, point.disk, shutdown=point.shutdown), points))
     jobs = []
     for point, guest in zip(points, guests, strict=True):
-        jobs.append(("cold_migrate", point, guest, {"target_host": "node2", "bandwidth_limit": "12M" if point.slow else ""}))
+        jobs.append(("cold_migrate", point, guest, {"target_host": "node2", "bandwidth_limit": "12M" if point.disk is BIG else ""}))
     killed = strike_all(world, jobs)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         again = pool.submit(take_up, world, "cold_migrate", [one for one in killed if one.point.then == "again"], target_host="node2")

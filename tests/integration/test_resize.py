@@ -13,76 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from integration import laws
-
-from lab import MIB, DiskSpec, GuestSpec
-from lab.guest_spec import server_metadata
+from integration.sized import FLAVORS, GIB, LARGE, LOSE, SMALL, check_alone, check_seen, files_of, resize, seen_by, server
 
 if TYPE_CHECKING:
     from integration.conftest import World
-    from integration.laws import Row
 
     from lab.state import GuestState
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
-
-GIB = 1024 * MIB
-SMALL = {"vcpus": 1, "memory_mb": 160, "root_gb": 1, "swap_mb": 64}
-LARGE = {"vcpus": 2, "memory_mb": 256, "root_gb": 2, "swap_mb": 128}
-FLAVORS = {"m1.small": SMALL, "m1.large": LARGE, "m1.noswap": {**LARGE, "swap_mb": 0}, "m1.huge": {**LARGE, "memory_mb": 1 << 22}}
-LOSE = {"accept_lost_writes": "yes"}
-
-
-def server(world: World, name: str, start: bool = True, image_format: str = "qcow2", **metadata: Any) -> GuestState:
-    """A server of the flavor m1.small: root disk and swap, with a marker that carries its name if it is started."""
-    disks = [DiskSpec(GIB, image_format, content_mib=4), DiskSpec(64 * MIB, image_format, role="swap")]
-    words = server_metadata({"name": "m1.small", **SMALL, "ephemeral_gb": 0}, {"vdb": "swap"}, **metadata)
-    guest = world.lab.define_guest("node1", GuestSpec(name, disks, metadata=words))
-    if start:
-        world.lab.start_guest("node1", guest)
-        world.lab.write_marker(guest, name)
-    return guest
-
-
-def resize(world: World, guest: GuestState, flavor: str, **variables: Any) -> Any:
-    """Run the verb."""
-    return world.play("resize", server=guest.name, **{"flavor": flavor, "flavors": FLAVORS, **variables})
-
-
-def seen_by(world: World, guest: GuestState) -> dict[str, int]:
-    """What the guest sees: vCPUs, MiB of memory (what the kernel leaves of it), bytes of its disks (0: there is none)."""
-    world.lab.wait_ready(guest)
-    info = world.lab.guest_info(guest)
-    return {
-        "vcpus": int(info["vcpus"]),
-        "memory_mb": int(info["memory_kib"]) // 1024,
-        "vda": int(info.get("vda_bytes", 0)),
-        "vdb": int(info.get("vdb_bytes", 0)),
-    }
-
-
-def check_seen(world: World, guest: GuestState, flavor: dict[str, int]) -> None:
-    """The guest sees a flavor."""
-    seen = seen_by(world, guest)
-    assert (seen["vcpus"], seen["vda"], seen["vdb"]) == (flavor["vcpus"], flavor["root_gb"] * GIB, flavor["swap_mb"] * MIB)
-    assert flavor["memory_mb"] * 0.7 < seen["memory_mb"] <= flavor["memory_mb"]
-
-
-def check_alone(world: World, guest: GuestState, node: str, flavor: dict[str, int], markers: list[str]) -> None:
-    """It runs there with the flavor, on disks of its own names, and nothing of any move is left on any node."""
-    laws.check_runs_on(world.lab, guest, node, markers)
-    check_seen(world, guest, flavor)
-    row = laws.record(world.lab, guest)
-    for each in ("node1", "node2", "node3"):
-        assert laws.names_on(world.lab, each, row["uuid"]) == []
-    xml = world.lab.virsh(node, "dumpxml", "--inactive", guest.uuid)
-    assert f"file='{guest.files[0]}'" in xml and ".coldmove-" not in xml and "<backingStore type" not in xml
-    assert world.lab.virsh(node, "dumpxml", guest.uuid).count("<backingStore type") == 0
-    assert laws.claims(world.lab, guest) == []
-
-
-def files_of(row: Row) -> dict[str, dict[str, Any]]:
-    """The files of a record by disk."""
-    return {file["id"]: file for file in row["files"]}
 
 
 # --- to another node
@@ -153,7 +91,7 @@ def test_on_the_same_node_and_confirm(world: World, image_format: str) -> None:
     world.lab.write_marker(guest, "kept")
     world.play("confirm", server=guest.name).check()
     assert laws.record(world.lab, guest)["status"] == "confirmed"
-    check_alone(world, guest, "node1", LARGE, [guest.name, "kept"])
+    check_alone(world, guest, "node1", LARGE, [guest.name, "kept"], image_format)
     assert f"type='{image_format}'" in world.lab.virsh("node1", "dumpxml", guest.uuid)
     assert world.watch.stops_since(guest, 0) == 1
     # What is on the disk itself is all that there is: off and on again, and to another node.
