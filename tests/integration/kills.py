@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import pytest
 from integration import laws
@@ -44,11 +44,14 @@ class Point:
     workers: bool = True
 
 
+P = TypeVar("P", bound=Point)
+
+
 @dataclass
-class Killed:
+class Killed(Generic[P]):
     """A guest whose controller was killed."""
 
-    point: Point
+    point: P
     guest: GuestState
     since: float = 0.0
     status: str = "none"
@@ -80,7 +83,7 @@ def kill_at(world: World, point: Point, guest: GuestState, run: Run) -> None:
     run.kill(point.workers)
 
 
-def strike(world: World, playbook: str, point: Point, guest: GuestState, markers: list[str] | None = None, **variables: Any) -> Killed:
+def strike(world: World, playbook: str, point: P, guest: GuestState, markers: list[str] | None = None, **variables: Any) -> Killed[P]:
     """Run a playbook for one guest and kill its controller at the point; then look whether a good copy is there."""
     killed = Killed(point, guest, time.monotonic(), markers=markers or [])
     try:
@@ -97,13 +100,13 @@ def strike(world: World, playbook: str, point: Point, guest: GuestState, markers
     return killed
 
 
-def strike_all(world: World, jobs: list[tuple[Any, ...]]) -> list[Killed]:
+def strike_all(world: World, jobs: list[tuple[Any, ...]]) -> list[Killed[Any]]:
     """Some at a time."""
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(lambda job: strike(world, *job[:3], **job[3]), jobs))
 
 
-def take_up(world: World, playbook: str, killed: list[Killed], **variables: Any) -> None:
+def take_up(world: World, playbook: str, killed: Sequence[Killed[Any]], **variables: Any) -> None:
     """One run for all that were killed; what it said goes to each of them that it failed."""
     chosen = [one for one in killed if not one.problem]
     if not chosen:
@@ -114,7 +117,7 @@ def take_up(world: World, playbook: str, killed: list[Killed], **variables: Any)
             one.problem = f"{playbook} failed after a kill in status {one.status}:\n{outcome.words_of(one.guest.name)}"
 
 
-def chosen_points(request: pytest.FixtureRequest, points: list[Point]) -> list[Point]:
+def chosen_points(request: pytest.FixtureRequest, points: list[P]) -> list[P]:
     """With `pytest -k` only what it chose is made."""
     names = {item.callspec.params.get("name") for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")}
     return [point for point in points if point.name in names]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from integration import laws
 
@@ -25,7 +25,7 @@ FLAVORS = {"m1.small": SMALL, "m1.large": LARGE, "m1.noswap": {**LARGE, "swap_mb
 LOSE = {"accept_lost_writes": "yes"}
 
 
-def server(world: World, name: str, start: bool = True, image_format: Literal["qcow2", "raw"] = "qcow2", node: str = "node1", **metadata: Any) -> GuestState:
+def server(world: World, name: str, start: bool = True, image_format: Any = "qcow2", node: str = "node1", **metadata: Any) -> GuestState:
     """A server of the flavor m1.small: root disk and swap, with a marker that carries its name if it is started."""
     disks = [DiskSpec(GIB, image_format, content_mib=4), DiskSpec(64 * MIB, image_format, role="swap")]
     words = server_metadata({"name": "m1.small", **SMALL, "ephemeral_gb": 0}, {"vdb": "swap"}, **metadata)

@@ -117,7 +117,7 @@ MOVE_POINTS = [
 
 
 @pytest.fixture(scope="module")
-def moves(prepared: World, request: pytest.FixtureRequest) -> Iterator[dict[str, Killed]]:
+def moves(prepared: World, request: pytest.FixtureRequest) -> Iterator[dict[str, Killed[Point]]]:
     """Every point of MOVE_POINTS (of those whose tests were chosen): killed there, then taken up."""
     world, points = prepared, chosen_points(request, MOVE_POINTS)
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
@@ -136,7 +136,7 @@ def moves(prepared: World, request: pytest.FixtureRequest) -> Iterator[dict[str,
 
 
 @pytest.mark.parametrize("name", [point.name for point in MOVE_POINTS])
-def test_killed_move(world: World, moves: dict[str, Killed], name: str) -> None:
+def test_killed_move(world: World, moves: dict[str, Killed[Point]], name: str) -> None:
     """Killed there and taken up: the guest is where it must be with all that it wrote, the record is true, nothing is left."""
     one = moves[name]
     one.check()
@@ -146,13 +146,13 @@ def test_killed_move(world: World, moves: dict[str, Killed], name: str) -> None:
         laws.check_back(world.lab, one.guest, "node1", one.markers)
 
 
-def test_nothing_is_at_work_any_more(world: World, moves: dict[str, Killed]) -> None:
+def test_nothing_is_at_work_any_more(world: World, moves: dict[str, Killed[Point]]) -> None:
     """No process, no export, no offer is left on any node."""
     assert moves
     laws.check_quiet(world.lab, "node1", "node2", "node3")
 
 
-def test_second_recover_changes_nothing(world: World, moves: dict[str, Killed]) -> None:
+def test_second_recover_changes_nothing(world: World, moves: dict[str, Killed[Point]]) -> None:
     """All was recovered: another recover finds nothing to do."""
     before = [laws.records(world.lab, one.guest) for one in moves.values()]
     assert world.play("recover").check().changed() == 0
@@ -175,7 +175,7 @@ REVERT_POINTS = [
 LOSE = {"accept_lost_writes": "yes"}
 
 
-def moved_guests(world: World, moves: dict[str, Killed], count: int) -> list[GuestState]:
+def moved_guests(world: World, moves: dict[str, Killed[Point]], count: int) -> list[GuestState]:
     """So many guests that wait for confirm or revert: those of the tests above, or new ones."""
     found = [one.guest for one in moves.values() if one.point.outcome == "moved" and not one.problem][:count]
     new = [world.guest(f"moved-{number}") for number in range(count - len(found))]
@@ -185,7 +185,7 @@ def moved_guests(world: World, moves: dict[str, Killed], count: int) -> list[Gue
 
 
 @pytest.fixture(scope="module")
-def ends(prepared: World, moves: dict[str, Killed], request: pytest.FixtureRequest) -> dict[str, Killed]:
+def ends(prepared: World, moves: dict[str, Killed[Point]], request: pytest.FixtureRequest) -> dict[str, Killed[Point]]:
     """Every point of confirm and revert: killed there, then taken up."""
     world, confirms, reverts = prepared, chosen_points(request, CONFIRM_POINTS), chosen_points(request, REVERT_POINTS)
     guests = iter(moved_guests(world, moves, len(confirms) + len(reverts)))
@@ -200,7 +200,7 @@ def ends(prepared: World, moves: dict[str, Killed], request: pytest.FixtureReque
 
 
 @pytest.mark.parametrize("name", [point.name for point in CONFIRM_POINTS])
-def test_killed_confirm(world: World, ends: dict[str, Killed], name: str) -> None:
+def test_killed_confirm(world: World, ends: dict[str, Killed[Point]], name: str) -> None:
     """Killed there and taken up: confirmed, whatever way."""
     one = ends[name]
     one.check()
@@ -209,7 +209,7 @@ def test_killed_confirm(world: World, ends: dict[str, Killed], name: str) -> Non
 
 
 @pytest.mark.parametrize("name", [point.name for point in REVERT_POINTS])
-def test_killed_revert(world: World, ends: dict[str, Killed], name: str) -> None:
+def test_killed_revert(world: World, ends: dict[str, Killed[Point]], name: str) -> None:
     """Killed there and taken up: reverted, whatever way."""
     one = ends[name]
     one.check()
@@ -217,7 +217,7 @@ def test_killed_revert(world: World, ends: dict[str, Killed], name: str) -> None
     laws.check_back(world.lab, one.guest, "node1", one.markers, status="reverted")
 
 
-def test_confirm_the_rest(world: World, moves: dict[str, Killed], ends: dict[str, Killed]) -> None:
+def test_confirm_the_rest(world: World, moves: dict[str, Killed[Point]], ends: dict[str, Killed[Point]]) -> None:
     """Whoever still waits is confirmed in one run; then no node has anything of a move."""
     ended = {one.guest.name for one in ends.values()}
     rest = [one for one in moves.values() if one.guest.name not in ended and not one.problem and one.point.outcome == "moved"]

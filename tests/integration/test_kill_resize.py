@@ -186,7 +186,7 @@ def below(prepared: World) -> Iterator[Below]:
     found.stop()
 
 
-def strike_resize(world: World, point: Sized, guest: GuestState) -> Killed:
+def strike_resize(world: World, point: Sized, guest: GuestState) -> Killed[Sized]:
     """Kill resize at a point; while the server is held, see that nobody can start it by hand."""
     killed = strike(world, "resize", point, guest, target_host=point.target, **wanted(point.flavor))
     if point.unstartable and not killed.problem:
@@ -197,7 +197,7 @@ def strike_resize(world: World, point: Sized, guest: GuestState) -> Killed:
 
 
 @pytest.fixture(scope="module")
-def moves(prepared: World, below: Below, request: pytest.FixtureRequest) -> Iterator[dict[str, Killed]]:
+def moves(prepared: World, below: Below, request: pytest.FixtureRequest) -> Iterator[dict[str, Killed[Sized]]]:
     """Every point of MOVE_POINTS (of those whose tests were chosen): killed there, then taken up."""
     world, points = prepared, chosen_points(request, MOVE_POINTS)
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
@@ -207,7 +207,7 @@ def moves(prepared: World, below: Below, request: pytest.FixtureRequest) -> Iter
             below.add(guest, point.node)
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         killed = list(pool.map(lambda point, guest: strike_resize(world, point, guest), points, guests))
-    groups: dict[tuple[str, str], list[Killed]] = {}
+    groups: dict[tuple[str, str], list[Killed[Sized]]] = {}
     for one in killed:
         if one.point.then == "again":
             groups.setdefault((one.point.target, one.point.flavor), []).append(one)
@@ -222,11 +222,11 @@ def moves(prepared: World, below: Below, request: pytest.FixtureRequest) -> Iter
 
 
 @pytest.mark.parametrize("name", [point.name for point in MOVE_POINTS])
-def test_killed_resize(world: World, moves: dict[str, Killed], name: str) -> None:
+def test_killed_resize(world: World, moves: dict[str, Killed[Sized]], name: str) -> None:
     """Killed there and taken up: the guest sees the flavor that its record speaks of, with all that it wrote, and nothing is left."""
     one = moves[name]
     one.check()
-    point: Any = one.point
+    point = one.point
     markers = one.markers if point.runs else []
     if point.outcome == "back":
         check_is_back(world, one, markers)
@@ -237,11 +237,10 @@ def test_killed_resize(world: World, moves: dict[str, Killed], name: str) -> Non
         check_unconfirmed(world, one.guest, FLAVORS[point.flavor], markers, "running" if point.runs else "shut off")
 
 
-def check_is_back(world: World, one: Killed, markers: list[str]) -> None:
+def check_is_back(world: World, one: Killed[Sized], markers: list[str]) -> None:
     """The server is as it was before its resize began; one that was off is started to be looked at."""
     row, point = laws.record(world.lab, one.guest), one.point
     assert (row["status"], bool(row["error"])) == ("error", True), row
-    assert isinstance(point, Sized)
     start(world, one.guest, point.node, point.runs)
     check_alone(world, one.guest, point.node, SMALL, markers, point.format)
 
@@ -253,7 +252,7 @@ def start(world: World, guest: GuestState, node: str, runs: bool) -> None:
         world.lab.start_guest(node, guest)
 
 
-def test_nothing_is_at_work_any_more(world: World, moves: dict[str, Killed]) -> None:
+def test_nothing_is_at_work_any_more(world: World, moves: dict[str, Killed[Sized]]) -> None:
     """No process, no export, no offer is left on any node; another recover finds nothing to do."""
     assert moves
     laws.check_quiet(world.lab, *NODES)
@@ -322,7 +321,7 @@ def make_ready(world: World, point: Sized, guest: GuestState) -> list[str]:
     return markers
 
 
-def strike_end(world: World, point: Sized, guest: GuestState) -> Killed:
+def strike_end(world: World, point: Sized, guest: GuestState) -> Killed[Sized]:
     """Kill confirm or revert at a point."""
     try:
         markers = make_ready(world, point, guest)
@@ -342,7 +341,7 @@ def end_job(world: World, guest: GuestState) -> None:
     world.lab.exec(row["dest_host"], "python3", "-c", script, f"{laws.MOVES}/{row['uuid']}/merge.json")
 
 
-def let_go(world: World, killed: list[Killed]) -> None:
+def let_go(world: World, killed: list[Killed[Sized]]) -> None:
     """What was made slow goes on at full speed."""
     world.lab.exec("node1", "rm", "-f", "/run/slow-commit")
     for one in killed:
@@ -350,7 +349,7 @@ def let_go(world: World, killed: list[Killed]) -> None:
             world.lab.virsh("node1", "blockjob", one.guest.uuid, "vda", "--bandwidth", "0", check=False)
 
 
-def waiting(world: World, moves: dict[str, Killed], below: Below, points: list[Sized]) -> list[GuestState]:
+def waiting(world: World, moves: dict[str, Killed[Sized]], below: Below, points: list[Sized]) -> list[GuestState]:
     """A server for each point; those of an end have been resized on their own node: guests of the tests above, or new ones."""
     found = {(one.point.format, one.guest.name): one.guest for one in moves.values() if is_waiting(one)}
     chosen: dict[str, GuestState] = {}
@@ -374,20 +373,19 @@ def waiting(world: World, moves: dict[str, Killed], below: Below, points: list[S
     return [chosen[point.name] for point in points]
 
 
-def is_waiting(one: Killed) -> bool:
+def is_waiting(one: Killed[Sized]) -> bool:
     """A server that has come through the tests above and can be confirmed or reverted on its own node."""
     point = one.point
-    assert isinstance(point, Sized)
     return (point.outcome, point.target, point.runs, point.flavor, one.problem) == ("moved", point.node, True, "m1.large", "")
 
 
 @pytest.fixture(scope="module")
-def ends(prepared: World, moves: dict[str, Killed], below: Below, request: pytest.FixtureRequest) -> Iterator[dict[str, Killed]]:
+def ends(prepared: World, moves: dict[str, Killed[Sized]], below: Below, request: pytest.FixtureRequest) -> Iterator[dict[str, Killed[Sized]]]:
     """Every point of confirm and revert, and those at which node3 loses its power: killed there, then taken up."""
     world, points = prepared, chosen_points(request, [*LOST_POINTS, *CONFIRM_POINTS, *REVERT_POINTS])
     guests = waiting(world, moves, below, points)
 
-    def hit(point: Sized, guest: GuestState) -> Killed:
+    def hit(point: Sized, guest: GuestState) -> Killed[Sized]:
         return strike_end(world, point, guest) if point.name in VERBS else strike_resize(world, point, guest)
 
     with slow_commits(world):
@@ -411,7 +409,7 @@ def ends(prepared: World, moves: dict[str, Killed], below: Below, request: pytes
         world.remove(guest)
 
 
-def lose_power(world: World, lost: list[Killed]) -> None:
+def lose_power(world: World, lost: list[Killed[Sized]]) -> None:
     """Node3 goes and comes back, with all that was under way there; then a good copy of each server must be there."""
     for one in lost:
         if one.point.when is merging and not one.problem and not merging(world, one.guest):
@@ -426,30 +424,30 @@ def lose_power(world: World, lost: list[Killed]) -> None:
 
 
 @pytest.mark.parametrize("name", [point.name for point in CONFIRM_POINTS + LOST_CONFIRMS])
-def test_killed_confirm(world: World, ends: dict[str, Killed], name: str) -> None:
+def test_killed_confirm(world: World, ends: dict[str, Killed[Sized]], name: str) -> None:
     """Killed there and taken up: one disk under its own name, with the new size and all that was written, and nothing else is left."""
     one = ends[name]
     one.check()
     assert one.status == "confirming"
     assert laws.record(world.lab, one.guest)["status"] == "confirmed"
-    point: Any = one.point
+    point = one.point
     start(world, one.guest, point.node, point.runs and point not in LOST_POINTS)
     check_alone(world, one.guest, point.node, LARGE, one.markers, point.format)
 
 
 @pytest.mark.parametrize("name", [point.name for point in REVERT_POINTS + LOST_REVERTS])
-def test_killed_revert(world: World, ends: dict[str, Killed], name: str) -> None:
+def test_killed_revert(world: World, ends: dict[str, Killed[Sized]], name: str) -> None:
     """Killed there and taken up: the server is as it was before the resize, and runs."""
     one = ends[name]
     one.check()
     assert one.status == "reverting"
     assert laws.record(world.lab, one.guest)["status"] == "reverted"
-    point: Any = one.point
+    point = one.point
     check_alone(world, one.guest, point.node, SMALL, one.markers, point.format)
 
 
 @pytest.mark.parametrize("name", [point.name for point in LOST_POINTS[:3]])
-def test_power_loss_in_cutover(world: World, ends: dict[str, Killed], name: str) -> None:
+def test_power_loss_in_cutover(world: World, ends: dict[str, Killed[Sized]], name: str) -> None:
     """The node of a resize on the same node loses its power while the guest is off, or as soon as it runs again."""
     one = ends[name]
     one.check()
@@ -459,14 +457,14 @@ def test_power_loss_in_cutover(world: World, ends: dict[str, Killed], name: str)
         check_unconfirmed(world, one.guest, LARGE, one.markers)
 
 
-def test_confirm_the_rest(world: World, moves: dict[str, Killed], ends: dict[str, Killed], below: Below) -> None:
+def test_confirm_the_rest(world: World, moves: dict[str, Killed[Sized]], ends: dict[str, Killed[Sized]], below: Below) -> None:
     """Whoever still waits is confirmed in one run; then no node has anything of a move, and no disk was ever without its name."""
     ended = {one.guest.name for one in ends.values() if one.point.name in VERBS}
     rest = [one for one in [*moves.values(), *ends.values()] if one.guest.name not in ended and not one.problem and one.point.outcome == "moved"]
     if rest:
         world.play("confirm", server=",".join(one.guest.name for one in rest)).check()
     for one in rest:
-        point: Any = one.point
+        point = one.point
         assert laws.record(world.lab, one.guest)["status"] == "confirmed"
         start(world, one.guest, point.target, point.runs)
         check_alone(world, one.guest, point.target, FLAVORS[point.flavor], one.markers if point.runs else [], point.format)
