@@ -144,8 +144,11 @@ MOVE_POINTS = AWAY_POINTS + SAME_POINTS
 
 
 def make(world: World, point: Sized) -> GuestState:
-    """The guest of a point."""
-    return server(world, point.name, start=point.runs, image_format=point.format, node=point.node)
+    """The guest of a point. One that is off has run before, and written."""
+    guest = server(world, point.name, image_format=point.format, node=point.node)
+    if not point.runs:
+        world.lab.shutdown_guest(point.node, guest)
+    return guest
 
 
 def wanted(flavor: str) -> dict[str, Any]:
@@ -227,22 +230,21 @@ def test_killed_resize(world: World, moves: dict[str, Killed[Sized]], name: str)
     one = moves[name]
     one.check()
     point = one.point
-    markers = one.markers if point.runs else []
     if point.outcome == "back":
-        check_is_back(world, one, markers)
+        check_is_back(world, one)
     elif point.target != point.node:
-        laws.check_moved(world.lab, one.guest, markers)
+        laws.check_moved(world.lab, one.guest, one.markers)
         check_seen(world, one.guest, FLAVORS[point.flavor])
     else:
-        check_unconfirmed(world, one.guest, FLAVORS[point.flavor], markers, "running" if point.runs else "shut off")
+        check_unconfirmed(world, one.guest, FLAVORS[point.flavor], one.markers, "running" if point.runs else "shut off")
 
 
-def check_is_back(world: World, one: Killed[Sized], markers: list[str]) -> None:
+def check_is_back(world: World, one: Killed[Sized]) -> None:
     """The server is as it was before its resize began; one that was off is started to be looked at."""
     row, point = laws.record(world.lab, one.guest), one.point
     assert (row["status"], bool(row["error"])) == ("error", True), row
     start(world, one.guest, point.node, point.runs)
-    check_alone(world, one.guest, point.node, SMALL, markers, point.format)
+    check_alone(world, one.guest, point.node, SMALL, one.markers, point.format)
 
 
 def start(world: World, guest: GuestState, node: str, runs: bool) -> None:
@@ -310,7 +312,7 @@ def make_ready(world: World, point: Sized, guest: GuestState) -> list[str]:
     """Bring a server that waits for its end to where the point wants it; returns what it has written."""
     markers = [guest.name]
     if VERBS[point.name] == "confirm":
-        world.lab.guest_command(guest, f"write {WRITTEN_MIB} zero", 60)
+        world.lab.guest_command(guest, f"write {WRITTEN_MIB} zero", 180)
         world.lab.write_marker(guest, "kept")
         markers.append("kept")
     if not point.runs:
@@ -452,7 +454,7 @@ def test_power_loss_in_cutover(world: World, ends: dict[str, Killed[Sized]], nam
     one = ends[name]
     one.check()
     if one.point.outcome == "back":
-        check_is_back(world, one, one.markers)
+        check_is_back(world, one)
     else:
         check_unconfirmed(world, one.guest, LARGE, one.markers)
 
@@ -467,7 +469,7 @@ def test_confirm_the_rest(world: World, moves: dict[str, Killed[Sized]], ends: d
         point = one.point
         assert laws.record(world.lab, one.guest)["status"] == "confirmed"
         start(world, one.guest, point.target, point.runs)
-        check_alone(world, one.guest, point.target, FLAVORS[point.flavor], one.markers if point.runs else [], point.format)
+        check_alone(world, one.guest, point.target, FLAVORS[point.flavor], one.markers, point.format)
     for node in NODES:
         assert laws.names_on(world.lab, node, "coldmove") == []
     laws.check_quiet(world.lab, *NODES)

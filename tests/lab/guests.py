@@ -154,7 +154,7 @@ class Guests(Nodes):
         found = self.guest(guest)
         wait_for(f"answer of guest {found.name}", lambda: self._ask(found, "ping", 2) == "pong", timeout, pause=0.1)
 
-    def shutdown_guest(self, node: str, guest: GuestState | str, timeout: float = 20) -> None:
+    def shutdown_guest(self, node: str, guest: GuestState | str, timeout: float = 60) -> None:
         """Press the power button and wait until the guest is off."""
         found = self.guest(guest)
         self.virsh(node, "shutdown", found.uuid)
