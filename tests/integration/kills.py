@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lab.state import GuestState
 
-AT_ONCE = 3
+AT_ONCE = 2
 Sight = Callable[["World", "GuestState"], bool]
 
 
