@@ -45,23 +45,29 @@ def definition(world: World, node: str, guest: GuestState) -> str:
 # --- a root disk on the network
 
 
-@pytest.fixture
-def volume(world: World) -> Iterator[GuestState]:
-    """A server of node1 whose root disk is an NBD volume that node3 serves, with a flavor of 10 GiB."""
-    words = server_metadata({"name": "m1.volume", "vcpus": 1, "memory_mb": 160, "root_gb": 10})
-    guest = world.lab.define_guest("node3", GuestSpec("volume", [DiskSpec(GIB, content_mib=1)], metadata=words))
-    domain = ET.fromstring(definition(world, "node3", guest))
-    world.lab.virsh("node3", "undefine", guest.uuid)
+def on_the_network(text: str) -> str:
+    """The definition with its first disk taken from the volume."""
+    domain = ET.fromstring(text)
     disk = next(domain.iter("disk"))
     disk.set("type", "network")
     for tag in ("driver", "source"):
         disk.remove(next(disk.iter(tag)))
     ET.SubElement(disk, "driver", name="qemu", type="raw")
     ET.SubElement(ET.SubElement(disk, "source", protocol="nbd", name="volume"), "host", name="10.88.0.13", port="10809")
+    return ET.tostring(domain, encoding="unicode")
+
+
+@pytest.fixture
+def volume(world: World) -> Iterator[GuestState]:
+    """A server of node1 whose root disk is an NBD volume that node3 serves, with a flavor of 10 GiB."""
+    words = server_metadata({"name": "m1.volume", "vcpus": 1, "memory_mb": 160, "root_gb": 10})
+    guest = world.lab.define_guest("node3", GuestSpec("volume", [DiskSpec(GIB, content_mib=1)], metadata=words))
+    text = on_the_network(definition(world, "node3", guest))
+    world.lab.virsh("node3", "undefine", guest.uuid)
     # Persistent: it serves one client after the other. One at a time: a second one would wait, and the server would not be ready.
     serve = ["qemu-nbd", "--fork", "--persistent", "--pid-file", "/run/volume.pid", "-f", "qcow2", "-x", "volume", "-b", "10.88.0.13", guest.files[0]]
     world.lab.exec("node3", *serve)
-    world.lab.exec("node1", "virsh", "-q", "define", "/dev/stdin", stdin=ET.tostring(domain, encoding="unicode"))
+    world.lab.exec("node1", "virsh", "-q", "define", "/dev/stdin", stdin=text)
     world.lab.start_guest("node1", guest)
     world.lab.write_marker(guest, "volume")
     yield guest
