@@ -318,8 +318,8 @@ superseded:
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ..module_utils._adapters.record_database import HAS_SQLALCHEMY, SQLALCHEMY_IMPORT_ERROR
-from ..module_utils._adapters.records import ARGUMENT_SPEC, SETTABLE, Records
+from ..module_utils._adapters.record_database import ARGUMENT_SPEC, HAS_SQLALCHEMY, SQLALCHEMY_IMPORT_ERROR
+from ..module_utils._adapters.records import SETTABLE, Records
 from ..module_utils._logic import claims, transitions
 from ..module_utils._logic.errors import ColdmoveError
 

@@ -220,6 +220,9 @@ migrations:
     closed_event:
       description: The event that ended the migration, comparable with RV(as_of).
       type: int
+    last_event:
+      description: The event that last changed the record, comparable with RV(as_of).
+      type: int
     domain_xml:
       description: The definition before the move.
       returned: O(with_definition=true)
@@ -235,8 +238,8 @@ migrations:
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ..module_utils._adapters.record_database import HAS_SQLALCHEMY, SQLALCHEMY_IMPORT_ERROR
-from ..module_utils._adapters.records import ARGUMENT_SPEC, Records
+from ..module_utils._adapters.record_database import ARGUMENT_SPEC, HAS_SQLALCHEMY, SQLALCHEMY_IMPORT_ERROR
+from ..module_utils._adapters.records import Records
 from ..module_utils._logic.errors import ColdmoveError
 from ..module_utils._logic.transitions import STATUSES
 

@@ -444,7 +444,7 @@ class RecordStoreContract:
         with connection(store) as bare:
             bare.exec_driver_sql("UPDATE coldmove_schema SET version = 99")
         for verb in (lambda: store.open(**opening()), Records(**place, dry_run=True).find):
-            with pytest.raises(ColdmoveError, match=r"has schema version 99, this release of coldmove.libvirt knows 1; nothing was changed. Upgrade"):
+            with pytest.raises(ColdmoveError, match=r"has schema version 99, this release of coldmove.libvirt knows 2; nothing was changed. Upgrade"):
                 verb()
 
     @staticmethod

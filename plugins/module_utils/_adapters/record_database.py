@@ -103,8 +103,45 @@ _VERSION_1: t.Final = (
     "CREATE UNIQUE INDEX coldmove_one_event_per_phase ON coldmove_events (migration_uuid, name, started_at) WHERE kind = 'phase'",
 )
 
+_VERSION_2: t.Final = (
+    """
+    CREATE TABLE coldmove_servers (
+        server_uuid TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        host TEXT NOT NULL,
+        state TEXT NOT NULL,
+        autostart BOOLEAN NOT NULL,
+        facts TEXT NOT NULL,
+        xml TEXT NOT NULL,
+        flavor TEXT,
+        nvram TEXT,
+        config_drives TEXT NOT NULL,
+        seen_at DOUBLE PRECISION NOT NULL
+    )
+    """,
+    "CREATE INDEX coldmove_servers_of_host ON coldmove_servers (host)",
+    """
+    CREATE TABLE coldmove_storage (
+        host TEXT NOT NULL,
+        directory TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        seen_by TEXT NOT NULL,
+        seen_at DOUBLE PRECISION NOT NULL,
+        PRIMARY KEY (host, directory)
+    )
+    """,
+    "CREATE TABLE coldmove_nodes (host TEXT PRIMARY KEY, disabled TEXT, forced_down TEXT, fenced TEXT, drained TEXT)",
+)
+
 # Step n brings a store from version n - 1 to n. A published step is never edited: a change of the schema is a new step.
-UPGRADES: tuple[tuple[str, ...], ...] = (_VERSION_1,)
+UPGRADES: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
+
+#: Part of the argument spec of every module that works on the store; documented in plugins/doc_fragments/_records.py.
+ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
+    # A URL may hold a password.
+    "url": {"type": "str", "default": "", "no_log": True},
+    "path": {"type": "path", "default": DEFAULT_PATH},
+}
 
 
 def _importable(*names: str) -> bool:
@@ -187,7 +224,7 @@ class Database:
         if self._path is None or self.dry_run:
             return
         if not create and not os.path.exists(self._path):
-            raise ColdmoveError(f"there is no record store {self._path}: no migration was ever opened in it. Nothing was changed")
+            raise ColdmoveError(f"there is no record store {self._path}: nothing was ever written to it. Nothing was changed")
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))

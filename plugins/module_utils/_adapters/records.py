@@ -16,10 +16,8 @@ import uuid as uuids
 from .._logic import claims, transitions
 from .._logic.errors import ColdmoveError, Superseded
 from .record_database import DEFAULT_PATH, HAS_SQLALCHEMY, Database
+from .record_rows import Row, decode, encode, iso
 
-Row = dict[str, t.Any]
-
-_JSON: t.Final = {"old_flavor", "new_flavor", "need", "source_need", "candidates", "rejected", "files", "pending_hosts", "owner", "progress", "detail"}
 _TIMES: t.Final = {"created_at", "updated_at", "owner_since", "heartbeat_at", "at"}
 _MIGRATION: t.Final = (
     *("id", "uuid", "server_uuid", "server_name", "migration_type", "status", "source_host", "dest_host", "old_flavor", "new_flavor"),
@@ -41,12 +39,6 @@ SETTABLE: t.Final = ("files", "error", "downtime_seconds", "bytes_total", "bytes
 # Ended records whose server is now on another node than facts from before their end say.
 _PLACED: t.Final = ("confirmed", "reverted", "done", "completed")
 
-ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
-    # A URL may hold a password.
-    "url": {"type": "str", "default": "", "no_log": True},
-    "path": {"type": "path", "default": DEFAULT_PATH},
-}
-
 
 class Change(t.NamedTuple):
     """The record before and after one verb; ``before`` is None for a new one."""
@@ -66,7 +58,7 @@ class Change(t.NamedTuple):
         return {key: before[key] for key in keys if key in before}, {key: self.after[key] for key in keys}
 
 
-_VOLATILE: t.Final = {"updated_at", "heartbeat_at", "heartbeat_age_seconds", "progress", "domain_xml"}
+_VOLATILE: t.Final = {"updated_at", "last_event", "heartbeat_at", "heartbeat_age_seconds", "progress", "domain_xml"}
 
 
 class Records:
@@ -93,7 +85,7 @@ class Records:
             row["rejected"] = [*row["rejected"], *without_room]
             if row["dest_host"] is None:
                 row.update(status="error", error=_no_valid_host(row, blockers or ()))
-            connection.execute(sa.insert(MIGRATIONS).values(_encode(row)))
+            connection.execute(sa.insert(MIGRATIONS).values(encode(row)))
             event = self._event(connection, row, "open", row["status"], now, {"dest_host": row["dest_host"], "owner": row["owner"]})
             if row["status"] in transitions.TERMINAL:
                 self._update(connection, row, {"closed_event": event}, now)
@@ -236,7 +228,7 @@ class Records:
         holding = sa.or_(MIGRATIONS.c.status.in_(sorted(transitions.ACTIVE)), MIGRATIONS.c.closed_event > as_of)
         columns = (MIGRATIONS.c[name] for name in ("id", "server_uuid", "server_name", "source_host", "dest_host", "need", "source_need"))
         rows = connection.execute(sa.select(*columns).where(holding, MIGRATIONS.c.server_uuid != server_uuid).order_by(MIGRATIONS.c.id))
-        return [claim for row in rows for claim in claims.of_migration(_decode(row))]
+        return [claim for row in rows for claim in claims.of_migration(decode(row))]
 
     def _other_dest(self, connection: sa.engine.Connection, row: Row, dest_host: str) -> str:
         """Move the claim to an alternate that the record knows since it was opened."""
@@ -256,7 +248,7 @@ class Records:
         found = connection.execute(sa.select(MIGRATIONS).where(MIGRATIONS.c.uuid == uuid.lower())).first()
         if found is None:
             raise ColdmoveError(f"the record store {self.database.name} has no migration {uuid}")
-        return _decode(found)
+        return decode(found)
 
     def _owned(self, connection: sa.engine.Connection, uuid: str, epoch: int) -> tuple[Row, Row]:
         """The record, raw and as shown, for the run that owns it; for any other it is out of reach."""
@@ -267,12 +259,12 @@ class Records:
     def _update(self, connection: sa.engine.Connection, row: Row, values: Row, now: float | None) -> None:
         same = (MIGRATIONS.c.uuid == row["uuid"], MIGRATIONS.c.status == row["status"], MIGRATIONS.c.epoch == row["epoch"])
         times = {} if now is None else {"updated_at": now}
-        if connection.execute(sa.update(MIGRATIONS).where(*same).values(_encode({**values, **times}))).rowcount != 1:
+        if connection.execute(sa.update(MIGRATIONS).where(*same).values(encode({**values, **times}))).rowcount != 1:
             raise Superseded(f"migration {row['id']} is no longer {row['status']} with epoch {row['epoch']}; nothing was changed", superseded=True)
 
     def _event(self, connection: sa.engine.Connection, row: Row, kind: str, name: str, now: float, detail: Row) -> int:
         event = {"migration_uuid": row["uuid"], "epoch": row["epoch"], "at": now, "kind": kind, "name": name, "detail": detail}
-        connection.execute(sa.insert(EVENTS).values(_encode(event)))
+        connection.execute(sa.insert(EVENTS).values(encode(event)))
         return self._last_event(connection)
 
     def _last_event(self, connection: sa.engine.Connection) -> int:
@@ -289,10 +281,10 @@ class Records:
         known = connection.execute(sa.select(EVENTS).where(*same)).first()
         if known is None:
             values = {"migration_uuid": row["uuid"], "epoch": row["epoch"], "at": now, "kind": "phase", "name": phase["name"], **event}
-            connection.execute(sa.insert(EVENTS).values(_encode(values)))
+            connection.execute(sa.insert(EVENTS).values(encode(values)))
         elif event["seconds"] is not None:
             # What has ended stays ended: a killed step that is told again does not open its phase anew.
-            connection.execute(sa.update(EVENTS).where(*same).values(_encode({"seconds": event["seconds"], "detail": event["detail"]})))
+            connection.execute(sa.update(EVENTS).where(*same).values(encode({"seconds": event["seconds"], "detail": event["detail"]})))
 
     def _shown(self, connection: sa.engine.Connection, uuid: str) -> Row:
         return self._select(connection, [MIGRATIONS.c.uuid == uuid.lower()])[0]
@@ -300,19 +292,19 @@ class Records:
     def _select(self, connection: sa.engine.Connection, conditions: t.Sequence[t.Any], with_definition: bool = False, with_events: bool = False) -> list[Row]:
         now = self.database.now(connection)
         columns = (column for column in MIGRATIONS.c if with_definition or column.name != "domain_xml")
-        rows = [_decode(row) for row in connection.execute(sa.select(*columns).where(*conditions).order_by(MIGRATIONS.c.id))]
+        rows = [decode(row) for row in connection.execute(sa.select(*columns).where(*conditions).order_by(MIGRATIONS.c.id))]
         of_rows = sa.select(EVENTS).where(EVENTS.c.migration_uuid.in_(sa.select(MIGRATIONS.c.uuid).where(*conditions)))
         by_migration: dict[str, list[Row]] = {row["uuid"]: [] for row in rows}
         for event in connection.execute(of_rows.order_by(EVENTS.c.id)):
             if event.migration_uuid in by_migration:
-                by_migration[event.migration_uuid].append(_decode(event))
+                by_migration[event.migration_uuid].append(decode(event))
         return [_show(row, by_migration[row["uuid"]], now, with_definition, with_events) for row in rows]
 
 
 def _check_epoch(row: Row, epoch: int) -> None:
     if row["epoch"] != epoch:
         raise Superseded(
-            f"migration {row['id']} of server {row['server_name']}: superseded by run {_run(row['owner'])}, taken over at {_iso(row['owner_since'])}"
+            f"migration {row['id']} of server {row['server_name']}: superseded by run {_run(row['owner'])}, taken over at {iso(row['owner_since'])}"
             f" (epoch {row['epoch']}, this run has {epoch}). This run must not touch anything any more."
             f" See ansible-playbook coldmove.libvirt.status -e server={row['server_uuid']}",
             superseded=True,
@@ -322,19 +314,6 @@ def _check_epoch(row: Row, epoch: int) -> None:
 
 
 # -- shapes ----------------------------------------------------------------------------------------------------------------
-
-
-def _encode(row: Row) -> Row:
-    return {key: json.dumps(value, sort_keys=True) if key in _JSON else _storable(value) for key, value in row.items()}
-
-
-def _storable(value: t.Any) -> t.Any:
-    """An error text can hold whatever a tool printed; a record is written all the same."""
-    return value.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0") if isinstance(value, str) else value
-
-
-def _decode(row: t.Any) -> Row:
-    return {key: json.loads(value) if key in _JSON and value is not None else value for key, value in row._mapping.items()}
 
 
 def _new_row(given: t.Mapping[str, t.Any], now: float) -> Row:
@@ -405,34 +384,31 @@ def _no_valid_host(row: Row, blockers: t.Sequence[str]) -> str:
 def _show(row: Row, events: t.Sequence[Row], now: float, with_definition: bool, with_events: bool) -> Row:
     """The record as the modules return it: dates in ISO 8601, the definition only for those who ask."""
     held = claims.of_migration(row) if row["status"] in transitions.ACTIVE else []
-    shown = {key: _iso(value) if key in _TIMES else value for key, value in row.items() if key != "domain_xml"}
+    shown = {key: iso(value) if key in _TIMES else value for key, value in row.items() if key != "domain_xml"}
     shown["autostart"] = bool(row["autostart"])
     shown["candidates"] = [candidate["host"] for candidate in row["candidates"]]
     shown["claims"] = [{"host": claim.host, **claim.uncounted} for claim in held]
     shown["heartbeat_age_seconds"] = round(max(0.0, now - row["heartbeat_at"]), 1)
+    shown["last_event"] = events[-1]["id"] if events else 0
     shown["phases"] = [{key: event[key] for key in ("name", "started_at", "seconds")} for event in events if event["kind"] == "phase"]
     if with_definition:
         shown["domain_xml"] = row["domain_xml"]
     if with_events:
-        shown["events"] = [{key: _iso(value) if key in _TIMES else value for key, value in event.items()} for event in events]
+        shown["events"] = [{key: iso(value) if key in _TIMES else value for key, value in event.items()} for event in events]
     return shown
-
-
-def _iso(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def normal_time(value: str) -> str:
     """A date as ISO 8601 or as seconds since 1970, in the one form the store keeps (UTC when it names no zone)."""
     try:
-        return _iso(float(value))
+        return iso(float(value))
     except (ValueError, OverflowError):
         pass
     try:
         parsed = datetime.datetime.fromisoformat(value.replace("Z", "+00:00"))
     except ValueError as exc:
         raise ColdmoveError(f"{value!r} is no date: it looks like 2026-01-31T12:00:00Z") from exc
-    return _iso((parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.timezone.utc)).timestamp())
+    return iso((parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.timezone.utc)).timestamp())
 
 
 def _run(owner: t.Mapping[str, t.Any]) -> str:

@@ -41,6 +41,9 @@ ACTIVE: t.Final = frozenset({"accepted", "pre-migrating", "migrating", "post-mig
 # to go: `error` -> `failed` and `done` -> `completed`.
 TERMINAL: t.Final = frozenset(STATUSES) - ACTIVE
 
+# A verb is at work on the server, or was killed at it: what is seen of it on a node may be a moment of the move.
+UNDER_WAY: t.Final = ACTIVE - {"finished"}
+
 # Until the copy starts, nothing but the claim ties a migration to its dest, so an alternate may take its place.
 DEST_MAY_CHANGE: t.Final = frozenset({"accepted", "pre-migrating"})
 

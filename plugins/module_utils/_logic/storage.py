@@ -1,0 +1,73 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""Which nodes see the same storage. Never inferred from a path: a node proves it by reading what another one wrote there at the same sync.
+
+Each node writes a word that nobody can guess into a file of its own in each directory that its servers use. The word is new at
+every sync, so a copy of the directory, or one that is no longer mounted, does not have it.
+"""
+
+from __future__ import annotations
+
+import os.path
+import typing as t
+import urllib.parse
+
+#: Words by directory, or the words that were read there: the newest first, then the one that the record store knew before.
+Written = t.Mapping[str, str]
+Read = t.Mapping[str, t.Sequence[str]]
+
+
+class Identity(t.TypedDict):
+    """One directory of a node: its word, and the other nodes that read it there."""
+
+    identity: str
+    seen_by: list[str]
+
+
+def file_of(host: str, directory: str) -> str:
+    """The file in ``directory`` that is the node's own."""
+    return os.path.join(directory, f".coldmove-storage-{urllib.parse.quote(host, safe='')}")
+
+
+def directories(facts: t.Mapping[str, t.Any]) -> list[str]:
+    """Where a server has files that another node would need: its own disks, and its firmware variables. Of devices and of the network there is none."""
+    paths = [disk.get("path") for disk in facts.get("disks") or [] if disk.get("type") in ("file", "volume") and disk.get("moves", True)]
+    paths.append((facts.get("nvram") or {}).get("path"))
+    return sorted({os.path.dirname(path) for path in paths if path})
+
+
+def identities(written: t.Mapping[str, Written], read: t.Mapping[str, t.Mapping[str, Read]]) -> dict[str, dict[str, Identity]]:
+    """What each node wrote, and who else read it: ``read`` is, by the node that read, what it found of each other one."""
+    return {
+        host: {
+            directory: {
+                "identity": word,
+                "seen_by": sorted(other for other, found in read.items() if other != host and newest(found.get(host, {}).get(directory)) == word),
+            }
+            for directory, word in words.items()
+            if word
+        }
+        for host, words in written.items()
+    }
+
+
+def newest(words: t.Sequence[str] | None) -> str:
+    """The word of the last sync; empty if there is none."""
+    return words[0] if words else ""
+
+
+def is_same(known: Identity | None, words: t.Sequence[str] | None, node: str) -> bool:
+    """Whether ``node``, which has just read ``words``, has the storage that the record store knows as ``known``. On any doubt it has not."""
+    return bool(known and known["identity"] and node in known["seen_by"] and known["identity"] in (words or ()))
+
+
+def sharing(facts: t.Mapping[str, t.Any], storage: t.Mapping[str, Identity]) -> tuple[list[str], list[str]]:
+    """(nodes that see all of a server's directories, directories of which nothing is known)."""
+    mine = directories(facts)
+    unknown = [directory for directory in mine if directory not in storage]
+    seen = [set(storage[directory]["seen_by"]) for directory in mine if directory in storage]
+    return (sorted(set.intersection(*seen)) if seen and not unknown else []), unknown
