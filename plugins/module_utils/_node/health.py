@@ -12,12 +12,12 @@ import concurrent.futures
 import ipaddress
 import json
 import os
-import socket
 import subprocess
 import tempfile
 import time
 import typing as t
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import reach
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.guest_agent import GuestAgent
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import Domain, LibvirtHost
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
@@ -126,20 +126,16 @@ def _reach(guest: Guest, check: Check, seconds: float) -> Finding:
 
 
 def _connect(address: str, port: int, seconds: float) -> Finding:
-    try:
-        socket.create_connection((address, port), timeout=seconds).close()
-    except (OSError, UnicodeError) as exc:  # a name that is none raises the latter
-        return Finding(False, getattr(exc, "strerror", None) or str(exc), address)
-    return Finding(True, "it accepts connections", address)
+    problem = reach.tcp(address, port, seconds)
+    return Finding(problem is None, problem or "it accepts connections", address)
 
 
 def _ping(address: str, seconds: float) -> Finding:
     try:
-        code, said = _call(["ping", "-n", "-q", "-c", "1", "-W", str(int(seconds)), address], seconds + 1)
-    except FileNotFoundError:
-        return Finding(False, "the program ping is missing on this node", address, final=True)
-    # ping says 1 for silence, and explains anything else.
-    return Finding(code == 0, "it answers" if code == 0 else "no answer" if code == 1 else said, address)
+        problem = reach.ping(address, seconds)
+    except ColdmoveError as exc:
+        return Finding(False, str(exc), address, final=True)
+    return Finding(problem is None, problem or "it answers", address)
 
 
 def _run(guest: Guest, command: t.Sequence[str], seconds: float) -> Finding:
