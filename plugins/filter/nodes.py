@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, inputs
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_list, guarded, plain
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, a_list, guarded, plain
 
 DOCUMENTATION = r"""
 name: nodes
@@ -27,7 +27,7 @@ description:
     Numbers and booleans may be strings, an empty string means not given, anything else is one error that names every host and variable.
   - Without these variables Nova's defaults hold. Allocation ratios are 4.0 for vCPUs, 1.0 for memory and 1.0 for disk.
     512 MiB of memory and no disk are reserved.
-positional: _input, hostvars
+positional: _input, hostvars, services
 options:
   _input:
     description: Inventory names of the compute nodes.
@@ -38,6 +38,10 @@ options:
     description: The magic variable C(hostvars).
     type: dict
     required: true
+  services:
+    description: The flags of nodes in the record store, as M(coldmove.libvirt.compute_service_info) returns them.
+    type: dict
+    default: {}
   facts_var:
     description: Name of the variable in which each node's result of M(coldmove.libvirt.virt_node_info) is registered.
     type: str
@@ -60,15 +64,17 @@ _value:
   description:
     - Nodes by inventory name.
     - Each has C(name), C(reachable), C(error), C(facts) (or none), C(maintenance), C(forced_down), C(availability_zone), C(traits), the allocation
-      ratios, C(reserved_memory_mb), C(reserved_disk_gb) and C(migration_address).
+      ratios, C(reserved_memory_mb), C(reserved_disk_gb), C(migration_address) and C(service) (its flags in the record store).
   type: dict
 """
 
 
-def nodes(hosts: t.Any, hostvars: t.Any, facts_var: str = "coldmove_node_facts") -> dict[str, t.Any]:
+def nodes(hosts: t.Any, hostvars: t.Any, services: t.Any = None, facts_var: str = "coldmove_node_facts") -> dict[str, t.Any]:
     """The dictionary of nodes; one error for everything that is malformed in the inventory."""
     errors: list[str] = []
-    result = {str(host): _node(str(host), hostvars[host], facts_var, errors) for host in a_list(hosts, "the list of compute nodes")}
+    flags = a_dict(services or {}, "services")
+    names = [str(host) for host in a_list(hosts, "the list of compute nodes")]
+    result = {host: {**_node(host, hostvars[host], facts_var, errors), "service": flags.get(host) or {}} for host in names}
     if errors:
         raise AnsibleFilterError("malformed inventory variables: " + "; ".join(errors))
     return result

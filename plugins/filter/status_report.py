@@ -17,7 +17,9 @@ name: status_report
 short_description: What is where, since when, by whom, and what can be run now
 version_added: 0.1.0
 description:
-  - Gives the lines of two tables, the nodes with what they have left, and the migrations with the commands that are legal now.
+  - >-
+    Gives the lines of three tables, the nodes with what they have left, the servers with the age of what is known of them, and the migrations with the
+    commands that are legal now.
 author: coldmove contributors (@coldmove)
 options:
   _input:
@@ -29,26 +31,31 @@ options:
     description: The nodes, as the filter P(coldmove.libvirt.nodes#filter) gives them.
     type: dict
     required: true
+  known:
+    description: What is known of servers, as M(coldmove.libvirt.server_record_info) returns it.
+    type: list
+    elements: dict
+    default: []
   servers:
     description: Names or UUIDs of servers, as a list or separated by commas; empty for all.
     type: list
     elements: str
     default: []
   host:
-    description: Only migrations from or to this node; empty for all.
+    description: Only servers on this node and migrations from or to it; empty for all.
     type: str
     default: ""
   lease_seconds:
     description: A run on another controller that gave no sign of life for so long is dead.
     type: float
     default: 60
-positional: nodes, servers, host, lease_seconds
+positional: nodes, known, servers, host, lease_seconds
 """
 
 EXAMPLES = r"""
 - name: Show the status
   ansible.builtin.debug:
-    msg: "{{ migrations | coldmove.libvirt.status_report(nodes) }}"
+    msg: "{{ migrations | coldmove.libvirt.status_report(nodes, known.servers) }}"
 """
 
 RETURN = r"""
@@ -59,15 +66,21 @@ _value:
 """
 
 
-def status_report(migrations: t.Any, nodes: t.Any, servers: t.Any = None, host: t.Any = "", lease_seconds: t.Any = 60) -> list[str]:
+def status_report(migrations: t.Any, nodes: t.Any, known: t.Any = None, servers: t.Any = None, host: t.Any = "", lease_seconds: t.Any = 60) -> list[str]:
     """Lines of text."""
-    known = a_dict(nodes, "nodes")
+    all_nodes = a_dict(nodes, "nodes")
     lease = a_number(lease_seconds, "lease_seconds", 60)
     records: t.Any = dicts(migrations, "migrations")
-    shown = verbs.chosen(records, names(servers), text_or_empty(host))
-    liveness = {str(record.get("uuid")): liveness_of(record, known, lease) for record in shown}
+    wanted, only_host = names(servers), text_or_empty(host)
+    shown = verbs.chosen(records, wanted, only_host)
+    last_known = [
+        row
+        for row in dicts(known, "the known servers")
+        if (not wanted or {row.get("server_uuid"), row.get("name")} & set(wanted)) and only_host in ("", row.get("host"))
+    ]
+    liveness = {str(record.get("uuid")): liveness_of(record, all_nodes, lease) for record in shown}
     now = datetime.datetime.now(datetime.UTC).isoformat()
-    return [*report.node_table(known, records), "", *report.status_table(shown, now, liveness)]
+    return [*report.node_table(all_nodes, records), "", *report.server_table(last_known), "", *report.status_table(shown, now, liveness)]
 
 
 class FilterModule:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import datetime
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, recovery
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, recovery, services, storage
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.text import human_bytes, human_seconds, shown
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Migration, Node
 
-__all__ = ["human_bytes", "human_seconds", "move_table", "node_table", "shown", "status_table", "table"]
+__all__ = ["human_bytes", "human_seconds", "move_table", "node_table", "server_table", "shown", "status_table", "table"]
 
 
 def table(headings: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]], right: t.Collection[int] = ()) -> list[str]:
@@ -76,9 +76,9 @@ def _oldest_open_first(migration: Migration) -> tuple[bool, str, int]:
 
 
 def node_table(nodes: t.Mapping[str, Node], migrations: t.Iterable[Migration]) -> list[str]:
-    """Every node: whether it answers and takes servers, what it has, what its domains use, what unfinished migrations hold."""
+    """Every node: whether it answers and takes servers, what it has, what its domains use, what unfinished migrations hold. Below: why it takes none."""
     claims = capacity.claims_by_host(migrations)
-    rows = []
+    rows, notes = [], []
     for name, node in sorted(nodes.items()):
         room = capacity.Room(node, claims.get(name, []))
         facts = node.get("facts") or {}
@@ -91,19 +91,44 @@ def node_table(nodes: t.Mapping[str, Node], migrations: t.Iterable[Migration]) -
                 human_bytes((facts.get("instances_fs") or {}).get("free_bytes")),
             ]
         )
-    return table(["node", "state", "servers", "memory MiB", "vCPUs", "disk free"], rows, right=(2, 5))
+        notes += [f"{shown(name)}: {reason}" for reason in services.reasons(node.get("service"))]
+    return table(["node", "state", "servers", "memory MiB", "vCPUs", "disk free"], rows, right=(2, 5)) + notes
 
 
 _NODE_AMOUNTS: tuple[t.Literal["memory_mb", "vcpus"], ...] = ("memory_mb", "vcpus")
 
 
 def _node_state(node: Node) -> str:
+    told = {mark for mark in ("forced_down", "maintenance") if node.get(mark)} | set(services.marks(node.get("service")))
+    marks = sorted(told)
     if not node.get("reachable"):
-        return "silent"
-    marks = [mark for mark in ("forced_down", "maintenance") if node.get(mark)]
-    if not (node.get("facts") or {}).get("prepared"):
+        marks.insert(0, "silent")
+    elif not (node.get("facts") or {}).get("prepared"):
         marks.append("not prepared")
     return ", ".join(marks) or "up"
+
+
+def server_table(known: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
+    """What is known of each server if its node is gone: how old that is, and who sees its storage."""
+    rows = [
+        [row.get("name"), row.get("host"), row.get("state"), human_seconds(row.get("age_seconds")), _storage_words(row)]
+        for row in sorted(known, key=lambda row: (str(row.get("host")), str(row.get("name"))))
+    ]
+    return (
+        table(["server", "last seen on", "state", "age", "storage"], rows, right=(3,))
+        if rows
+        else ["no servers are known: run ansible-playbook coldmove.libvirt.sync"]
+    )
+
+
+def _storage_words(row: t.Mapping[str, t.Any]) -> str:
+    facts = row.get("facts") or {}
+    if not storage.directories(facts):
+        return "no files"
+    shared, unknown = storage.sharing(facts, row.get("storage") or {})
+    if unknown:
+        return f"not looked at: {', '.join(unknown)}"
+    return f"shared with {', '.join(shared)}" if shared else "local"
 
 
 def age_seconds(since: str | None, now: str) -> float | None:

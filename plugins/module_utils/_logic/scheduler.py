@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, extra_specs, placement, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, extra_specs, placement, services, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, Domain, Migration, Node, NodeFacts, Nodes, Rejection, Server
 
 #: One sentence for people has room for so many hosts; the table has them all.
@@ -156,7 +156,7 @@ def in_service(host: Host) -> list[str]:
         reasons.append("forced_down is set in the inventory")
     if host.node.get("maintenance"):
         reasons.append("maintenance is set in the inventory")
-    return reasons
+    return reasons + services.reasons(host.node.get("service"))
 
 
 def prepared(host: Host) -> list[str]:

@@ -94,6 +94,7 @@ class Node(t.TypedDict, total=False):
     reserved_memory_mb: int
     reserved_disk_gb: float
     migration_address: str
+    service: dict[str, dict[str, t.Any] | None]
 
 
 class ChainLink(t.TypedDict, total=False):

@@ -27,8 +27,11 @@ _NEXT_BY_STATE = {
 }
 
 
-def collect(host: LibvirtHost, server: str) -> Facts:
-    """Facts of one server of this node. Raises NoSuchServer."""
+def collect(host: LibvirtHost, server: str, paths: dict[str, list[str]] | None = None) -> Facts:
+    """Facts of one server of this node. Raises NoSuchServer.
+
+    ``paths``: what the domains use, by UUID, filled here: whoever looks at many servers looks at each domain only once for it.
+    """
     domain = host.domain(server)
     xml = host.xml_of(domain)
     facts = domain_xml.describe(xml)
@@ -41,7 +44,7 @@ def collect(host: LibvirtHost, server: str) -> Facts:
     facts["blockers"] += _state_blockers(facts)
     if running:
         facts["blockers"] += _running_blockers(host, domain, facts)
-    facts["blockers"] += _shared_paths(host, facts)
+    facts["blockers"] += _shared_paths(host, facts, {} if paths is None else paths)
     facts["blockers"] += _complete_nvram(host, facts)
     for key in ("blockers", "node_ties"):
         facts[key] = list(dict.fromkeys(facts[key]))
@@ -158,7 +161,7 @@ def _complete_nvram(host: LibvirtHost, facts: Facts) -> list[str]:
     return []
 
 
-def _shared_paths(host: LibvirtHost, facts: Facts) -> list[str]:
+def _shared_paths(host: LibvirtHost, facts: Facts, paths: dict[str, list[str]]) -> list[str]:
     """No other domain may use a disk that is about to be set aside. Names are compared after following links."""
     mine = {os.path.realpath(disk["path"]): disk for disk in facts["disks"] if disk["path"] and disk["moves"]}
     found = []
@@ -168,7 +171,9 @@ def _shared_paths(host: LibvirtHost, facts: Facts) -> list[str]:
         other_uuid, other_name = host.identity(other)
         if other_uuid == facts["uuid"]:
             continue
-        for path in _paths_of(host, other):
+        if other_uuid not in paths:
+            paths[other_uuid] = _paths_of(host, other)
+        for path in paths[other_uuid]:
             disk = mine.get(os.path.realpath(path))
             if disk is not None:
                 found += _shared_with(disk, other_name, facts)
