@@ -149,7 +149,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal imp
 def reach(host: libvirt_host.LibvirtHost, params: dict[str, t.Any], journal: Journal | None) -> dict[str, t.Any]:
     """Reach the power state, if one is wanted."""
     if params["state"] == "running":
-        return power.start(host, params["server"], params["start_timeout"], params["settle_seconds"], journal if params["commit_point"] else None)
+        return power.start(host, params["server"], params["start_timeout"], params["settle_seconds"], journal, params["commit_point"])
     if params["state"] == "shutoff":
         how = power.Stop(params["shutdown_timeout"], params["shutdown_retry_interval"], params["method"], params["power_off"])
         return power.stop(host, params["server"], how)

@@ -264,19 +264,24 @@ class Database:
 
         A store that is absent or older than this code is looked at as it would be after the upgrade.
         """
-        with self._look() as connection:
+        with self.look() as connection:
             current = self._version(connection) == len(UPGRADES)
-        return self._look() if current else self.write()
+        return self.look() if current else self.write()
 
     @contextlib.contextmanager
-    def _look(self) -> t.Iterator[sa.engine.Connection]:
+    def look(self) -> t.Iterator[sa.engine.Connection]:
+        """A transaction that changes nothing, on the store as it is, whatever its version; the store must be a dry run's."""
         with self._errors(), self._engine.connect() as connection:
             if self._sqlite:
                 connection.exec_driver_sql("BEGIN")
             yield connection
 
+    def has_table(self, connection: sa.engine.Connection, name: str) -> bool:
+        """Whether the store, as it is, has this table."""
+        return bool(sa.inspect(connection).has_table(name))
+
     def _version(self, connection: sa.engine.Connection) -> int:
-        if not sa.inspect(connection).has_table("coldmove_schema"):
+        if not self.has_table(connection, "coldmove_schema"):
             return 0
         version = int(connection.exec_driver_sql("SELECT version FROM coldmove_schema").scalar_one())
         if version > len(UPGRADES):

@@ -16,6 +16,11 @@ STATE_DIR = Path("/var/lib/coldmove")
 RUN_DIR = Path("/run/coldmove")
 #: Says by its content which start of this node this is.
 BOOT_MARK = RUN_DIR / "boot"
+#: One empty file for each server that a migration is starting here just now: the guard lets it.
+STARTS_DIR = RUN_DIR / "starts"
+#: What keeps servers from starting that moved away: asked by libvirt's hook, and by the boot.
+GUARD = Path("/usr/local/sbin/coldmove-guard")
+GUARD_HOOK = Path("/etc/libvirt/hooks/qemu.d/coldmove")
 #: The root directory that sshd confines the channel's account to (``ChrootDirectory``): it must be there after a reboot too.
 CHANNEL_DIR = STATE_DIR / "channel"
 #: The one folder in it that the account may write to: sshd puts the sockets there that peers offer. Root alone uses them.

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import threading
 import time
@@ -15,6 +16,7 @@ import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import LibvirtHost, Method
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 
 Result = dict[str, t.Any]
@@ -65,23 +67,44 @@ def _wait(host: LibvirtHost, domain: t.Any, states: t.Container[str], seconds: f
 # --- start
 
 
-def start(host: LibvirtHost, server: str, timeout: float, settle: float, journal: Journal | None) -> Result:
-    """Start unless it runs; success only if it is still running after ``settle`` seconds."""
+@contextlib.contextmanager
+def permitted(server_uuid: str) -> t.Iterator[None]:
+    """Let the guard of this node pass the server, whatever it was told: the run that owns the record starts it.
+
+    Only inside a step of a migration: the record's epoch and the node's lock say that no other run may start the server. What is
+    left of a step that was killed is gone with the boot, and the server with the clean-up; before it is evacuated, the node is off.
+    """
+    paths.STARTS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mark = paths.STARTS_DIR / server_uuid
+    mark.touch()
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def start(host: LibvirtHost, server: str, timeout: float, settle: float, journal: Journal | None, commit_point: bool = True) -> Result:
+    """Start unless it runs; success only if it is still running after ``settle`` seconds.
+
+    ``journal``: of the migration that this is a step of; with ``commit_point`` it is told.
+    """
+    told = journal if commit_point else None
     domain = host.domain(server)
     before, began = host.state_of(domain), time.monotonic()
     if before == "running":
-        _note_started(journal)
+        _note_started(told)
         return _result(before, before, began, graceful=None)
     if before != "shutoff":
         raise ColdmoveError(f"server {server} is {before}, not shut off: it is not started. Nothing was changed", state=before, state_before=before)
-    if journal:
-        journal.note(starting=True)
-    host.start(domain)
+    if told:
+        told.note(starting=True)
+    with permitted(host.identity(domain)[0]) if journal else contextlib.nullcontext():
+        host.start(domain)
     if not _wait(host, domain, ("running",), timeout):
         raise _did_not_run(host, domain, server, before, f"is not running {timeout:g} s after its start")
     reached = _Reached.now()
     _settle(host, domain, server, before, settle)
-    _note_started(journal)
+    _note_started(told)
     return _result(before, "running", began, reached, graceful=None)
 
 

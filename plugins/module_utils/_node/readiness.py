@@ -15,7 +15,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
 
 _PROGRAMS = ("qemu-img", "qemu-nbd", "ssh", "setpriv")
-_FILES = (paths.IDENTITY, paths.KNOWN_HOSTS, paths.AUTHORIZED_KEYS, paths.SSHD_DROP_IN, paths.OFFERS_DIR)
+_FILES = (paths.IDENTITY, paths.KNOWN_HOSTS, paths.AUTHORIZED_KEYS, paths.SSHD_DROP_IN, paths.OFFERS_DIR, paths.GUARD, paths.GUARD_HOOK)
 
 
 def not_prepared() -> list[str]:
