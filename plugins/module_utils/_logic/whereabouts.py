@@ -41,30 +41,35 @@ def answer(host: str, migrations: t.Iterable[Row], servers: t.Iterable[Row]) -> 
     """
     names: dict[str, str] = {}
     places: dict[str, Place] = {}
-    left: dict[str, Row] = {}
+    evacuated: dict[str, Row] = {}
+    uncleaned: dict[str, Row] = {}
     for migration in migrations:
         server = migration["server_uuid"]
         names[server] = migration["server_name"]
         placed = _placed_on(migration)
         if placed:
             places[server] = Place(placed, migration["updated_at"], migration)
-        if _leaves(host, migration):
-            left[server] = migration
+        if _is_evacuated(host, migration):
+            evacuated[server] = migration
+        if host in migration["pending_hosts"] and migration["source_host"] != migration["dest_host"]:
+            uncleaned[server] = migration
     for seen in servers:
         server = seen["server_uuid"]
         names[server] = seen["name"]
         if server not in places or seen["seen_at"] > places[server].at:
             places[server] = Place(seen["host"], seen["seen_at"], None)
     away, managed = [], []
-    for server in sorted(places.keys() | left.keys()):
-        place, reason = places.get(server), left.get(server)
-        here = place is not None and place.host == host
-        if reason is not None and (not here or reason["migration_type"] == "evacuation"):
-            away.append(_away(server, names[server], _other_end(host, reason) if place is None or here else place.host, reason))
-        elif here:
+    for server in sorted(places.keys() | evacuated.keys() | uncleaned.keys()):
+        place, name = places.get(server), names[server]
+        if server in evacuated:
+            elsewhere = place is not None and place.host != host
+            away.append(_away(server, name, place.host if place and elsewhere else evacuated[server]["dest_host"], evacuated[server]))
+        elif place is None:
+            away.append(_away(server, name, _other_end(host, uncleaned[server]), uncleaned[server]))
+        elif place.host != host:
+            away.append(_away(server, name, place.host, place.migration))
+        else:
             managed.append(server)
-        elif place is not None:
-            away.append(_away(server, names[server], place.host, place.migration))
     return {"version": VERSION, "host": host, "away": away, "managed": managed}
 
 
@@ -74,17 +79,14 @@ def _placed_on(migration: Row) -> str | None:
     return str(migration["source_host"]) if migration["status"] in ON_SOURCE else None
 
 
-def _leaves(host: str, migration: Row) -> bool:
-    """Whether ``host`` may have a copy that this migration has left behind, or is about to leave behind."""
-    if migration["source_host"] == migration["dest_host"]:
-        return False
-    evacuated = migration["migration_type"] == "evacuation" and migration["status"] in LEAVING and host == migration["source_host"]
-    return evacuated or host in migration["pending_hosts"]
+def _is_evacuated(host: str, migration: Row) -> bool:
+    """Whether ``host`` has a copy that an evacuation leaves behind."""
+    leaving = migration["migration_type"] == "evacuation" and migration["status"] in LEAVING
+    return leaving and host != migration["dest_host"] and (host == migration["source_host"] or host in migration["pending_hosts"])
 
 
 def _other_end(host: str, migration: Row) -> str | None:
-    found = migration["source_host"] if host == migration["dest_host"] else migration["dest_host"]
-    return None if found is None else str(found)
+    return t.cast("str | None", migration["source_host"] if host == migration["dest_host"] else migration["dest_host"])
 
 
 def _away(server: str, name: str, to: str | None, migration: Row | None) -> dict[str, t.Any]:
