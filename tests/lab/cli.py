@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import guest_image, holder, mounts, node_init
+from lab import bmc, guest_image, holder, mounts, node_init
 from lab.errors import LabError
 from lab.guest_spec import MIB, DiskSpec, GuestSpec
 from lab.lab import Lab, labs
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Action = Callable[[Lab, argparse.Namespace], "int | None"]
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-INTERNAL = (holder.MARK, "lab-node", "lab-graft")
+INTERNAL = (holder.MARK, "lab-node", "lab-graft", bmc.MARK)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,11 +47,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def internal(argv: Sequence[str]) -> int:
-    """The processes that the lab starts itself: its holder, the nodes' inits, and a helper for mounts."""
+    """The processes that the lab starts itself: its holder, the nodes' inits, a helper for mounts, and what their BMCs ask for."""
     if argv[0] == "lab-graft":
         mounts.graft(int(argv[1]), argv[2], int(argv[3]), argv[4])
         return 0
     paths = Paths(Path(argv[1]).name)
+    if argv[0] == bmc.MARK:
+        return bmc.control(Lab(paths.name), argv[2], argv[3:])
     if argv[0] == holder.MARK:
         holder.main(paths)
     node_init.main(paths, argv[2])
@@ -97,6 +99,8 @@ def add_node_commands(commands: Commands) -> None:
     start.add_argument("--wait", default="ready", choices=("", "ssh", "ready"))
     add(commands, "cut", lambda lab, a: lab.cut(a.node), "cut a node off the network", "node")
     add(commands, "mend", lambda lab, a: lab.mend(a.node), "put a node back on the network", "node")
+    command = add(commands, "bmc", lambda lab, a: lab.bmc(a.node, a.behaviour), "have a node's BMC obey, or do something else", "node")
+    command.add_argument("behaviour", choices=bmc.BEHAVIOURS)
     add(commands, "shape", lambda lab, a: lab.shape(a.node, a.rate), "limit a node's link, like 100mbit", "node", "rate")
     add(commands, "unshape", lambda lab, a: lab.unshape(a.node), "lift the limit of a node's link", "node")
     limit = add(commands, "limit", lambda lab, a: print(lab.limit(a.node, a.size)), "put a node's instances path on a small file system", "node")

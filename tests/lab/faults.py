@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from lab import holder, network
+from lab import bmc, holder, network
 from lab.errors import LabError
 from lab.nodes import Nodes
 from lab.shell import PYTHON, run
@@ -52,6 +52,14 @@ class Faults(Nodes):
             if process:
                 network.set_rate(network.port(node), rate, self.holder.pid)
                 network.set_rate(network.UPLINK, rate, process.pid)
+
+    # ----- power
+
+    def bmc(self, node: str, behaviour: str) -> None:
+        """Have a node's BMC do what it is told, or something else (bmc.BEHAVIOURS), until it is told otherwise."""
+        with self.paths.update() as state:
+            state.node(node).bmc = bmc.check_behaviour(behaviour)
+            bmc.plug(state.node(node), self.holder)
 
     # ----- disks
 

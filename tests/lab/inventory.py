@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Literal, Union
 
+from lab import bmc, network
 from lab.errors import LabError
 from lab.state import INSTANCES_PATH, NodeState, Paths, State
 
@@ -56,6 +57,8 @@ def host(node: NodeState, addresses: AddressKind) -> dict[str, Tree]:
     if node.kind == "compute":
         found["migration_address"] = {"name": node.name, "ipv4": node.ipv4, "ipv6": node.ipv6}[addresses]
         found["instances_path"] = INSTANCES_PATH
+        options: dict[str, Tree] = {"ip": network.bmc_address(node.index), "username": bmc.USER, "password": bmc.PASSWORD, "lanplus": True}
+        found["fence"] = {"agent": "fence_ipmilan", "options": options}
     return found
 
 

@@ -12,7 +12,7 @@ import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from lab import guest_image, holder, inventory, network, rootfs
+from lab import bmc, guest_image, holder, inventory, network, rootfs
 from lab.errors import LabError
 from lab.faults import Faults
 from lab.guests import Guests
@@ -90,7 +90,7 @@ class Lab(Faults, Guests):
     def _node_status(self, node: NodeState) -> dict[str, Any]:
         """One node's part of status()."""
         process = self._init_or_none(node.name)
-        keys = ("name", "kind", "ipv4", "ipv6", "cut", "rate", "limit_bytes")
+        keys = ("name", "kind", "ipv4", "ipv6", "cut", "rate", "limit_bytes", "bmc")
         return {**{key: getattr(node, key) for key in keys}, "up": process is not None, "pid": process.pid if process else None}
 
     def _is_up(self) -> bool:
@@ -119,6 +119,9 @@ class Lab(Faults, Guests):
         main = holder.launch(self.paths)
         for name in state.nodes:
             self._spawn(name, main)
+        for node in state.nodes.values():
+            if node.kind == "compute":
+                bmc.launch(self.paths, node, main)
         self.write_inventory()
         for name in state.nodes:
             self.wait_booted(name)

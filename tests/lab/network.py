@@ -25,6 +25,11 @@ def node_addresses(index: int) -> tuple[str, str]:
     return (f"10.88.0.{10 + index}", f"fd88::{10 + index}")
 
 
+def bmc_address(index: int) -> str:
+    """Address of the BMC of the node with this number."""
+    return f"10.88.254.{10 + index}"
+
+
 def guest_addresses(index: int) -> tuple[str, str, str]:
     """IPv4 and IPv6 address and MAC of the guest with this number."""
     high, low = divmod(index, 250)

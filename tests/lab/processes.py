@@ -48,11 +48,19 @@ class Process:
         """Whether exactly this process still runs."""
         return Process.of(self.pid) == self
 
+    def _pid_here(self) -> int:
+        """The PID by which this very process may call it: a BMC, inside the lab's PID namespace, sees the machine's /proc all the same."""
+        depth = len(namespace_pids("self")) - 1
+        found = namespace_pids(str(self.pid))
+        if depth >= len(found):
+            raise ProcessLookupError(f"process {self.pid} is outside of this PID namespace, or gone")
+        return found[depth]
+
     def kill(self, timeout: float = 10) -> None:
         """SIGKILL and wait until it is gone."""
         if self.alive():
             try:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self._pid_here(), signal.SIGKILL)
             except ProcessLookupError:
                 return
         wait_for(f"end of process {self.pid}", lambda: not self.alive(), timeout, pause=0.005)
@@ -64,6 +72,15 @@ def myself() -> Process:
     if process is None:
         raise LabError("/proc does not show this process")
     return process
+
+
+def namespace_pids(pid: str) -> list[int]:
+    """The PIDs of a process, from that in /proc's own namespace to that in its innermost one; none if it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return []
+    return next(([int(word) for word in line.split()[1:]] for line in lines if line.startswith("NSpid:")), [])
 
 
 def pids() -> list[int]:

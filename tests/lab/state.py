@@ -53,6 +53,8 @@ class NodeState:
     cut: bool = False
     rate: str | None = None
     limit_bytes: int | None = None
+    bmc: str = "obeys"
+    """What its BMC does when it is told to switch (bmc.BEHAVIOURS)."""
     mounts: list[Mount] = field(default_factory=list)
 
 

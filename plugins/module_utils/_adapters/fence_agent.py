@@ -78,7 +78,7 @@ class FenceAgent:
 
     def _problem(self, answer: Answer) -> str:
         if answer.code is None:
-            return f"{self.name} gave no answer in {self._timeout:.0f} s"
+            return f"{self.name} gave no answer in {self._timeout:g} s"
         return answer.words or f"{self.name} ended with code {answer.code}"
 
     def _call(self, action: str) -> Answer:
