@@ -83,6 +83,11 @@ service:
   description: C(host), and its flags C(disabled), C(forced_down), C(fenced) and C(drained), each none or a dict with C(by), C(reason), C(at) and more.
   returned: success, and when O(state=enabled) is refused
   type: dict
+reasons:
+  description: Sentences that say why the node is out of service by these flags; empty if it is in service.
+  returned: success
+  type: list
+  elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -90,6 +95,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.compute_services import ComputeServices
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.record_database import ARGUMENT_SPEC, HAS_SQLALCHEMY, SQLALCHEMY_IMPORT_ERROR
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.services import reasons
 
 
 def flags(given: dict[str, object]) -> dict[str, object]:
@@ -127,7 +133,8 @@ def main() -> None:
     except ColdmoveError as exc:
         module.fail_json(msg=str(exc), **exc.result)
     before, after = change.differences()
-    module.exit_json(changed=change.changed, service=change.after, **({"diff": {"before": before, "after": after}} if module._diff else {}))
+    diff = {"diff": {"before": before, "after": after}} if module._diff else {}
+    module.exit_json(changed=change.changed, service=change.after, reasons=reasons(change.after), **diff)
 
 
 if __name__ == "__main__":

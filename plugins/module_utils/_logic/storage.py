@@ -34,10 +34,25 @@ def file_of(host: str, directory: str) -> str:
 
 
 def directories(facts: t.Mapping[str, t.Any]) -> list[str]:
-    """Where a server has files that another node would need: its own disks, and its firmware variables. Of devices and of the network there is none."""
-    paths = [disk.get("path") for disk in facts.get("disks") or [] if disk.get("type") in ("file", "volume") and disk.get("moves", True)]
-    paths.append((facts.get("nvram") or {}).get("path"))
+    """Where a server has files that another node would need: its own disks with what is below them, and its firmware variables."""
+    paths = [(facts.get("nvram") or {}).get("path")]
+    for disk in _own(facts):
+        if not _is_device(disk):
+            paths += [disk["path"], *(link["path"] for link in disk.get("chain") or [])]
     return sorted({os.path.dirname(path) for path in paths if path})
+
+
+def devices(facts: t.Mapping[str, t.Any]) -> list[str]:
+    """Disks of a server that are devices of its node. That another node has the same one is never proven."""
+    return [str(disk.get("target")) for disk in _own(facts) if _is_device(disk)]
+
+
+def _own(facts: t.Mapping[str, t.Any]) -> list[t.Mapping[str, t.Any]]:
+    return [disk for disk in facts.get("disks") or [] if disk.get("path") and disk.get("type") in ("file", "block", "volume") and disk.get("moves", True)]
+
+
+def _is_device(disk: t.Mapping[str, t.Any]) -> bool:
+    return disk["type"] == "block" or str(disk["path"]).startswith("/dev/")
 
 
 def identities(written: t.Mapping[str, Written], read: t.Mapping[str, t.Mapping[str, Read]]) -> dict[str, dict[str, Identity]]:
@@ -66,8 +81,9 @@ def is_same(known: Identity | None, words: t.Sequence[str] | None, node: str) ->
 
 
 def sharing(facts: t.Mapping[str, t.Any], storage: t.Mapping[str, Identity]) -> tuple[list[str], list[str]]:
-    """(nodes that see all of a server's directories, directories of which nothing is known)."""
+    """(nodes that see all of a server's own storage, directories of which nothing is known)."""
     mine = directories(facts)
     unknown = [directory for directory in mine if directory not in storage]
-    seen = [set(storage[directory]["seen_by"]) for directory in mine if directory in storage]
-    return (sorted(set.intersection(*seen)) if seen and not unknown else []), unknown
+    if unknown or not mine or devices(facts):
+        return [], unknown
+    return sorted(set.intersection(*(set(storage[directory]["seen_by"]) for directory in mine))), []
