@@ -97,12 +97,13 @@ class Outcome:
 
 
 class Run:
-    """One ansible-playbook."""
+    """One ansible-playbook: one of the collection's by its name, or a file of the tests' own (NAME.yml)."""
 
     def __init__(self, inventory: Path, playbook: str, *options: str, **variables: Any) -> None:
         read, write = os.pipe()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the run)
-        argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), f"coldmove.libvirt.{playbook}"]
+        what = str(HERE / playbook) if playbook.endswith(".yml") else f"coldmove.libvirt.{playbook}"
+        argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), what]
         argv += [*options, "-e", json.dumps(variables)]
         self.process = subprocess.Popen(
             argv,

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab import MIB, DiskSpec, GuestSpec, Lab, LabError, server_metadata
+from lab import MIB, DiskSpec, GuestSpec, Lab, LabError, bmc, server_metadata
+from lab.network import bmc_address
 from lab.processes import pids
 from lab.shell import wait_for
 
@@ -244,6 +245,38 @@ def test_cut_and_mend(lab: Lab) -> None:
     # node1 may hold on for a moment to what it last knew of its neighbour.
     wait_for("node2's answer", lambda: reaches(lab, "node1", "fd88::12"), 10)
     assert lab.ssh("node2", "hostname").stdout == "node2\n"
+
+
+def test_bmcs_switch_the_power(lab: Lab) -> None:
+    """By IPMI over LAN, as good and as bad as they are told to be."""
+
+    def ipmi(*words: str, node: int = 2, check: bool = True) -> str:
+        login = ("-I", "lanplus", "-H", bmc_address(node), "-U", bmc.USER, "-P", bmc.PASSWORD, "-N", "1", "-R", "1")
+        return lab.control("ipmitool", *login, "chassis", "power", *words, check=check).stdout.strip()
+
+    try:
+        assert (ipmi("status", node=1), ipmi("status")) == ("Chassis Power is on",) * 2
+        for behaviour, power in (("lies", "on"), ("elsewhere", "off"), ("fails", "on")):
+            lab.bmc("node2", behaviour)
+            ipmi("off", check=behaviour != "fails")
+            assert ipmi("status") == f"Chassis Power is {power}"
+            assert lab.is_running("node2")
+        lab.bmc("node2", "off")
+        assert ipmi("status", check=False) == ""
+        lab.bmc("node2", "off")
+        lab.bmc("node2", "obeys")
+        lab.cut("node2")
+        ipmi("off")
+        assert (lab.is_running("node2"), lab.is_running("node1"), ipmi("status")) == (False, True, "Chassis Power is off")
+        ipmi("on")
+        lab.wait_booted("node2")
+        assert ipmi("status") == "Chassis Power is on"
+    finally:
+        lab.bmc("node2", "obeys")
+        lab.mend("node2")
+        lab.start("node2")
+    with pytest.raises(LabError, match="BMC behaviour 'odd': give obeys, lies"):
+        lab.bmc("node2", "odd")
 
 
 def test_shape(lab: Lab) -> None:
