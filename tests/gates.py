@@ -183,10 +183,8 @@ def mypy(run: Run) -> None:
     """Types, strict: the plugins by their real names, then the programs of the roles and what tests stand on."""
     tree = checkout_tree().parents[2]
     run("mypy", "--config-file", ROOT / "pyproject.toml", "-p", "ansible_collections.coldmove.libvirt.plugins", cwd=tree, env={"MYPYPATH": tree})
-    others = [
-        path for path in ("roles", "tests/lab", "tests/demo", "tests/bench", "tests/setup", "tests/gates.py", "tests/package.py") if any_python(ROOT / path)
-    ]
-    run("mypy", *others, env={"MYPYPATH": ROOT / "tests"})
+    others = ("roles", "tests/lab", "tests/demo", "tests/bench", "tests/setup", "tests/gates.py", "tests/package.py")
+    run("mypy", *[path for path in others if any_python(ROOT / path)], env={"MYPYPATH": ROOT / "tests"})
 
 
 def any_python(path: Path) -> bool:

@@ -33,6 +33,8 @@ SSH = [
     *("ssh", "-F", "none", "-i", "/etc/coldmove/id_ed25519", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=yes"),
     *("-o", "UserKnownHostsFile=/etc/coldmove/records_known_hosts", "-o", "GlobalKnownHostsFile=/dev/null", "-o", "ExitOnForwardFailure=yes"),
 ]
+#: The statuses of a move that is over.
+MOVED = ("pre-migrating", "migrating", "post-migrating", "finished", "confirming", "confirmed")
 ROOM = {"vcpus": 99, "memory_mb": 99999, "disk_bytes": 10**12}
 
 
@@ -101,18 +103,12 @@ def silence(world: World, node: str) -> Iterator[None]:
 def guests(prepared: World) -> Iterator[dict[str, GuestState]]:
     """Three guests on node1, all to be autostarted: one that the records know there, one that is evacuated, one that nobody knows."""
     made = {name: prepared.guest(name, start=False, autostart=True) for name in ("home", "left", "own")}
-    records = [
-        (
-            record(prepared, made["home"], "migration", "node3", "node1", "pre-migrating", "migrating", "post-migrating", "finished"),
-            ("confirming", "confirmed"),
-        ),
-        (record(prepared, made["left"], "evacuation", "node1", "node2"), ("failed",)),
-    ]
+    record(prepared, made["home"], "migration", "node3", "node1", *MOVED)
+    left = record(prepared, made["left"], "evacuation", "node1", "node2")
     try:
         yield made
     finally:
-        for migration, statuses in records:
-            end(prepared, migration, *statuses)
+        end(prepared, left, "failed")
         for guest in made.values():
             prepared.remove(guest)
 
@@ -156,7 +152,7 @@ def test_whoever_is_asked_for_later_is_asked_for_anew(world: World, guests: dict
 def test_verbs_are_not_in_their_own_way(world: World) -> None:
     """Both nodes were told at boot that the server is elsewhere, or at home: moves there and back work, and a human may start it where it is."""
     guest = world.guest("roamer", start=False)
-    end(world, record(world, guest, "migration", "node3", "node1", "pre-migrating", "migrating", "post-migrating", "finished"), "confirming", "confirmed")
+    record(world, guest, "migration", "node3", "node1", *MOVED)
     reboot(world, "node1", "node2")
     assert guest.uuid in [away["server_uuid"] for away in state(world, "node2")["away"]]
     world.lab.start_guest("node1", guest)
@@ -177,7 +173,7 @@ def test_verbs_are_not_in_their_own_way(world: World) -> None:
 def test_a_migration_of_libvirts_own(world: World) -> None:
     """Live, by virsh, to a node that was told that the server is elsewhere."""
     guest = world.guest("nomad", start=False)
-    end(world, record(world, guest, "migration", "node3", "node1", "pre-migrating", "migrating", "post-migrating", "finished"), "confirming", "confirmed")
+    record(world, guest, "migration", "node3", "node1", *MOVED)
     reboot(world, "node1", "node2")
     world.lab.start_guest("node1", guest)
     world.lab.exec("node1", "install", "-m", "600", "/dev/stdin", "/run/key", stdin=world.lab.paths.key.read_text())
@@ -201,19 +197,8 @@ def ssh(world: World, *words: str, account: str = "coldmove-guard", node: str = 
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ("",),
-        ("id",),
-        ("sudo id",),
-        ("coldmove-answer node2",),
-        ("-tt", ""),
-        ("-tt", "id"),
-        ("-s", "sftp"),
-        ("-A", "id"),
-        ("-X", "id"),
-        ("-o", "SendEnv=*", "id"),
-    ],
-    ids=["shell", "command", "sudo", "other-node", "pty", "pty-command", "sftp", "agent", "x11", "environment"],
+    [("",), ("id",), ("sudo id",), ("coldmove-answer node2",), ("-tt", ""), ("-tt", "id"), ("-s", "sftp"), ("-A", "id"), ("-X", "id")],
+    ids=["shell", "command", "sudo", "other-node", "pty", "pty-command", "sftp", "agent", "x11"],
 )
 def test_one_answer_and_nothing_else(world: World, words: tuple[str, ...]) -> None:
     """Whatever is asked for, the answer is the one to this node."""
