@@ -16,6 +16,7 @@ import pytest
 from integration import laws, runs
 from integration.test_channel import BANNER, THROUGH
 
+from lab import DiskSpec
 from lab.shell import wait_for
 
 if TYPE_CHECKING:
@@ -263,3 +264,34 @@ def test_prepare_again_changes_nothing(world: World) -> None:
         assert world.lab.exec("records1", "cat", "/etc/coldmove/guard_keys").stdout == lines
     finally:
         world.lab.mend("node3")
+
+
+# --- leases
+
+
+def test_two_nodes_cannot_open_one_disk(world: World) -> None:
+    """With lockd and a shared store, libvirt itself refuses the second start, even of a server that no record knows."""
+    store = world.lab.share("leased", ["node2", "node3"])
+    before = {node: world.lab.exec(node, "cat", "/etc/libvirt/qemu.conf").stdout for node in ("node2", "node3")}
+    guest = world.guest("leased", DiskSpec(directory=store), node="node2", start=False)
+    try:
+        world.play("prepare", coldmove_disk_lease="lockd").refused("coldmove_disk_lease_directory")
+        assert before == {node: world.lab.exec(node, "cat", "/etc/libvirt/qemu.conf").stdout for node in before}
+        settings = {"coldmove_disk_lease": "lockd", "coldmove_disk_lease_directory": f"{store}/leases"}
+        world.play("prepare", "--limit", "localhost,records,node2,node3", **settings).check()
+        assert world.play("prepare", "--limit", "localhost,records,node2,node3", **settings).check().changed() == 0
+        reboot(world, "node2", "node3")
+        world.lab.exec("node3", "virsh", "define", "/dev/stdin", stdin=world.lab.virsh("node2", "dumpxml", guest.name))
+        world.lab.start_guest("node2", guest)
+        second = world.lab.exec("node3", "virsh", "-q", "start", guest.name, check=False)
+        assert second.returncode != 0 and "lock" in second.stderr, second.stderr
+        assert world.lab.running_on(guest) == ["node2"]
+        world.lab.shutdown_guest("node2", guest)
+        world.lab.start_guest("node3", guest)
+    finally:
+        for node, content in before.items():
+            world.lab.exec(node, "tee", "/etc/libvirt/qemu.conf", stdin=content)
+            world.lab.exec(node, "rm", "-f", "/etc/libvirt/qemu-lockd.conf")
+        world.remove(guest)
+        reboot(world, "node2", "node3")
+        world.lab.unshare("leased", ["node2", "node3"])

@@ -127,6 +127,7 @@ def boot(node: NodeState, status: int) -> NoReturn:
         if node.kind == "compute":
             guard()
             service("/usr/sbin/virtlogd", "-d", "--pid-file", "/run/virtlogd.pid")
+            service("/usr/sbin/virtlockd", "-d", "--pid-file", "/run/virtlockd.pid")
             service("/usr/sbin/libvirtd", "-d", "--pid-file", "/run/libvirtd.pid")
             run("virsh", "-q", "-c", "qemu:///system", "list", timeout=60)
         os.write(status, b"ready\n")

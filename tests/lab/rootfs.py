@@ -38,7 +38,7 @@ TOOLS = {
     **dict.fromkeys(("ip", "tc"), "iproute2"),
     **dict.fromkeys(("sshd",), "openssh-server"),
     **dict.fromkeys(("ssh", "ssh-keygen"), "openssh-client"),
-    **dict.fromkeys(("libvirtd", "virtlogd"), "libvirt-daemon-system"),
+    **dict.fromkeys(("libvirtd", "virtlockd", "virtlogd"), "libvirt-daemon-system"),
     **dict.fromkeys(("mke2fs", "mkfs.ext4", "e2fsck", "debugfs"), "e2fsprogs"),
     **dict.fromkeys(("modprobe", "depmod"), "kmod"),
     **dict.fromkeys(("fence_ipmilan",), "fence-agents"),
