@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import fencing, inputs
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, as_written, dicts, guarded, text_or_empty
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, plain, text_or_empty
 
 DOCUMENTATION = r"""
 name: fence_blockers
@@ -73,7 +73,7 @@ def fence_blockers(
     if controller:
         seen = [fencing.controller_look(a_dict(controller, "controller")), *seen]
     accepted = inputs.boolean(accept_mass_failure) if inputs.given(accept_mass_failure) else False
-    return fencing.blockers(str(host), a_dict(nodes, "nodes"), as_written(fence), text_or_empty(fenced_by), accepted, seen)
+    return fencing.blockers(str(host), a_dict(nodes, "nodes"), plain(fence), text_or_empty(fenced_by), accepted, seen)
 
 
 class FilterModule:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import fencing
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, as_written, dicts, guarded, text_or_empty
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, plain, text_or_empty
 
 DOCUMENTATION = r"""
 name: fence_proof
@@ -80,7 +80,7 @@ def fence_proof(
     """The proof."""
     seen: t.Any = dicts(looks, "looks")
     read = a_dict(power, "power") if power else {}
-    return fencing.proof(str(host), as_written(fence), text_or_empty(fenced_by), text_or_empty(started_by), str(at), seen, read, bool(check))
+    return fencing.proof(str(host), plain(fence), text_or_empty(fenced_by), text_or_empty(started_by), str(at), seen, read, bool(check))
 
 
 class FilterModule:

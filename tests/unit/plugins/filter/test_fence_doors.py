@@ -27,7 +27,9 @@ def test_strings_of_a_survey():
     both = {"a": {"reachable": False}, "b": {"reachable": False}}
     assert blockers("a", both, fence=FENCE, accept_mass_failure="") != []
     assert blockers("a", both, fence=FENCE, accept_mass_failure="true") == []
-    assert blockers("a", NODES, fence="{agent: fence_ipmilan, options: {ip: 192.0.2.1}}") == []
+    assert blockers("a", NODES, fence="{agent: fence_ipmilan}") == [
+        "the variable fence of a is malformed: it must be a dictionary like {agent: fence_ipmilan, options: {ip: …, username: …, password: …}}"
+    ]
     assert blockers("a", NODES, fence="", fenced_by=None)[0].startswith("nothing proves that a is off")
 
 
