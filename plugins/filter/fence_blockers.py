@@ -44,7 +44,10 @@ options:
     type: list
     elements: dict
   controller:
-    description: The registered result of a task that was delegated to the node, with C(ignore_unreachable).
+    description: The registered result of a task with M(coldmove.libvirt.node_look) that was delegated to the node itself, whether it failed or not.
+    type: dict
+  power:
+    description: What M(coldmove.libvirt.fence_node) returned.
     type: dict
 """
 
@@ -66,14 +69,23 @@ _value:
 
 
 def fence_blockers(
-    host: t.Any, nodes: t.Any, *, fence: t.Any = None, fenced_by: t.Any = "", accept_mass_failure: t.Any = False, looks: t.Any = None, controller: t.Any = None
+    host: t.Any,
+    nodes: t.Any,
+    *,
+    fence: t.Any = None,
+    fenced_by: t.Any = "",
+    accept_mass_failure: t.Any = False,
+    looks: t.Any = None,
+    controller: t.Any = None,
+    power: t.Any = None,
 ) -> list[str]:
     """All reasons."""
     seen: t.Any = dicts(looks, "looks")
     if controller:
         seen = [fencing.controller_look(a_dict(controller, "controller")), *seen]
     accepted = inputs.boolean(accept_mass_failure) if inputs.given(accept_mass_failure) else False
-    return fencing.blockers(str(host), a_dict(nodes, "nodes"), plain(fence), text_or_empty(fenced_by), accepted, seen)
+    read = a_dict(power, "power").get("readings") if power else None
+    return fencing.blockers(str(host), a_dict(nodes, "nodes"), plain(fence), text_or_empty(fenced_by), accepted, seen, read or [])
 
 
 class FilterModule:

@@ -116,7 +116,7 @@ def test_a_node_that_answers_is_refused(fencing: Fencing) -> None:
     fencing.lab.exec(VICTIM, "sh", "-c", "kill $(cat /run/sshd.pid)")
     try:
         outcome = fencing.play(fenced_by=STATEMENT)
-        fencing.refused(outcome, f"{VICTIM} is up: it answers to records1", "it answers to node1", "ssh Connection refused, ping answers", "power it off first")
+        fencing.refused(outcome, f"{VICTIM} is up: it answers to records1 (", ", node1 (", "ssh Connection refused, ping answers", "power it off first")
     finally:
         fencing.lab.exec(VICTIM, "/usr/sbin/sshd", "-E", "/var/log/sshd.log")
 
@@ -140,7 +140,7 @@ def test_a_node_that_answers_after_its_power_read_off(fencing: Fencing) -> None:
     run = fencing.world.run("fence.yml", failed_host=VICTIM, proof_file=str(fencing.file))
     run.wait_for("start", "Switch the node off, or read its power if somebody says that it is off")
     fencing.lab.mend(VICTIM)
-    fencing.refused(run.finish(), "counts as off, and yet", f"{VICTIM} is up: it answers to records1")
+    fencing.refused(run.finish(), f"{VICTIM} is not proven off", f"{VICTIM} is up: it answers to records1")
 
 
 def test_a_statement(fencing: Fencing) -> None:
@@ -148,7 +148,7 @@ def test_a_statement(fencing: Fencing) -> None:
     fencing.lab.cut(VICTIM)
     fencing.refused(fencing.play(fence={}), f"nothing proves that {VICTIM} is off")
     fencing.refused(fencing.play(fenced_by="ann"), "fenced_by is malformed: it must say who made sure")
-    fencing.refused(fencing.play(fenced_by=STATEMENT), f"ann says that {VICTIM} is off, and its power reads on")
+    fencing.refused(fencing.play(fenced_by=STATEMENT), f"ann says that {VICTIM} is off, and its fence agent reads its power as on")
     fencing.lab.kill(VICTIM)
     fencing.lab.bmc(VICTIM, "off")
     fencing.play(fence=HASTY, fenced_by=STATEMENT).check()

@@ -122,17 +122,19 @@ def statement_of(value: t.Any) -> Statement | None:
 
 
 def controller_look(result: t.Mapping[str, t.Any]) -> Look:
-    """What Ansible's own connection to the node says: any result is an answer, and so is an ssh that was not let in."""
-    if not result.get("unreachable"):
+    """What Ansible's own connection to the node says, by the ``result`` of any module of ours: but for silence it is an answer, and so is an ssh that was
+    not let in.
+    """
+    if not result.get("node_silent"):
         return {"by": "the controller", "ssh": True, "detail": "it takes commands"}
     words = " ".join(str(result.get("msg") or "no answer").split())
     return {"by": "the controller", "ssh": any(word in words for word in _NOT_LET_IN), "detail": words}
 
 
 def answers(looks: t.Iterable[Look]) -> list[str]:
-    """A sentence for each witness that got an answer, of whatever kind."""
+    """Each witness that got an answer, of whatever kind, with what it saw."""
     seen = [look for look in looks if look.get("ssh") or look.get("host") or look.get("ping")]
-    return [f"it answers to {text.shown(look.get('by'))} ({text.shown(look.get('detail'))})" for look in seen]
+    return [f"{text.shown(look.get('by'))} ({text.shown(look.get('detail'))})" for look in seen]
 
 
 def mass_failure(silent: t.Sequence[str], count: int) -> str:
@@ -152,8 +154,11 @@ def blockers(
     fenced_by: t.Any,
     accept_mass_failure: bool = False,
     looks: t.Sequence[Look] = (),
+    readings: t.Sequence[Reading] = (),
 ) -> list[str]:
-    """Everything that forbids to take ``host`` for dead: what was asked, what the nodes and the ``looks`` at it say. Empty if nothing does."""
+    """Everything that forbids to take ``host`` for dead: what was asked, what the nodes and the ``looks`` at it say, and ``readings`` of its power
+    that speak against a statement. Empty if nothing does.
+    """
     if host not in nodes:
         known = text.close_to(host, nodes) or sorted(nodes)
         return [f"{text.quoted(host)} is not a compute node of the inventory; there are {', '.join(map(text.shown, known))}"]
@@ -179,7 +184,10 @@ def blockers(
     mass = "" if accept_mass_failure else mass_failure(silent, len(nodes))
     if mass:
         found.append(mass)
-    return found + [f"{host} is up: {words}; power it off first" for words in answers(looks)]
+    if isinstance(how, Statement) and power_of(readings) == "on":
+        found.append(f"{how.by} says that {host} is off, and its fence agent reads its power as on")
+    seen = answers(looks)
+    return found + ([f"{host} is up: it answers to {', '.join(seen)}; power it off first"] if seen else [])
 
 
 # --- what was read
@@ -225,14 +233,9 @@ def proof(
     """
     statement, agent = statement_of(fenced_by), fence_of(fence)
     readings: list[Reading] = list(power.get("readings") or [])
-    if statement:
-        proven = power_of(readings) != "on"
-        why = f"{statement.by} says that {host} is off, and its power reads on ({agent.agent if agent else 'no agent'})"
-    else:
-        proven = is_settled(readings, "off")
-        why = f"the power of {host} was not read as off {READINGS} times in a row"
+    proven = power_of(readings) != "on" if statement else is_settled(readings, "off")
     if not proven and not check:
-        raise ColdmoveError(f"{why}. Nothing was started anywhere")
+        raise ColdmoveError(f"{host} is not proven off: its power was not read as off {READINGS} times in a row. Nothing was started anywhere")
     return {
         "host": host,
         "by": statement.by if statement else started_by,

@@ -29,7 +29,9 @@ def look(by: str, places: t.Iterable[Place], seconds: float) -> Look:
     with concurrent.futures.ThreadPoolExecutor(max_workers=2 * len(wanted) or 1) as pool:
         greeted = [pool.submit(reach.ssh, place.address, place.port, seconds) for place in wanted]
         echoed = [pool.submit(_echo, place.address, seconds) for place in wanted]
-        words = [f"{place.address}: ssh {ssh.result() or 'answers'}, ping {echo.result()[1]}" for place, ssh, echo in zip(wanted, greeted, echoed)]
+        words = [
+            f"{place.address} port {place.port}: ssh {ssh.result() or 'answers'}, ping {echo.result()[1]}" for place, ssh, echo in zip(wanted, greeted, echoed)
+        ]
         pings = [echo.result()[0] for echo in echoed]
         met = [ssh.result() for ssh in greeted]
     return {

@@ -34,7 +34,7 @@ def test_strings_of_a_survey():
 
 
 def test_the_controllers_word_is_a_look():
-    assert blockers("a", NODES, fence=FENCE, looks=[], controller={"unreachable": True, "msg": "timed out"}) == []
+    assert blockers("a", NODES, fence=FENCE, looks=[], controller={"node_silent": True, "msg": "timed out"}) == []
     assert "answers to the controller" in blockers("a", NODES, fence=FENCE, looks=[], controller={"ping": "pong"})[0]
 
 

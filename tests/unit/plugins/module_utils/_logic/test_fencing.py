@@ -88,9 +88,9 @@ def test_a_reason_may_have_a_colon() -> None:
     [
         ({"ping": "pong"}, True),
         ({"failed": True, "msg": "no python there"}, True),
-        ({"unreachable": True, "msg": "Connection timed out"}, False),
-        ({"unreachable": True, "msg": "root@a: Permission denied (publickey)."}, True),
-        ({"unreachable": True, "msg": "Host key verification failed."}, True),
+        ({"node_silent": True, "msg": "Connection timed out"}, False),
+        ({"node_silent": True, "msg": "root@a: Permission denied (publickey)."}, True),
+        ({"node_silent": True, "msg": "Host key verification failed."}, True),
     ],
 )
 def test_what_the_controllers_own_connection_says(result: dict[str, t.Any], ssh: bool) -> None:
@@ -156,8 +156,14 @@ def test_proof_by_a_statement() -> None:
     found = prove("ann: plug pulled", fence=None)
     assert (found["by"], found["reason"], found["how"], found["agent"], found["proven"]) == ("ann", "plug pulled", "statement", None, True)
     assert prove("ann: plug pulled", "unknown")["proven"]
-    with pytest.raises(ColdmoveError, match="ann says that a is off, and its power reads on"):
+    with pytest.raises(ColdmoveError, match="a is not proven off"):
         prove("ann: plug pulled", "on")
+
+
+@pytest.mark.parametrize(("power", "count"), [("on", 1), ("off", 0), ("unknown", 0)])
+def test_a_reading_that_contradicts_a_statement(power: str, count: int) -> None:
+    assert len(fencing.blockers("a", nodes("a", "b", "c"), FENCE, "ann: plug pulled", looks=[SILENT], readings=readings(power))) == count
+    assert fencing.blockers("a", nodes("a", "b", "c"), FENCE, "", looks=[SILENT], readings=readings(power)) == []
 
 
 def test_check_mode_proves_nothing() -> None:
