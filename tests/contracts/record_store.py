@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from hypothesis import stateful
 from hypothesis import strategies as st
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import record_database, records
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import record_database, records, whereabouts
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.records import Records
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import transitions
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError, Superseded
@@ -131,6 +131,16 @@ class RecordStoreContract:
         return Records(**place)
 
     # -- open ----------------------------------------------------------------------------------------------------------
+
+    def test_the_guards_are_told_what_the_records_say(self, place: Place) -> None:
+        with pytest.raises(ColdmoveError, match="no record store yet"):
+            whereabouts.answer(**{"url": "", **place}, host="A")
+        store = Records(**place)
+        migration = store.open(**opening(migration_type="evacuation")).after
+        told = whereabouts.answer(**{"url": "", **place}, host="A")
+        assert [(entry["server_uuid"], entry["to"]) for entry in told["away"]] == [(migration["server_uuid"], "B")]
+        walk(store, migration, "pre-migrating", "done")
+        assert whereabouts.answer(**{"url": "", **place}, host="B")["managed"] == [migration["server_uuid"]]
 
     def test_open_has_the_public_shape(self, store: Records) -> None:
         change = store.open(**opening(server_name="wéb 'x' \"y\" /%_", reason="r", started_by="alice", autostart=True, domain_xml="<domain/>"))
