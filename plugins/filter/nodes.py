@@ -27,7 +27,7 @@ description:
     Numbers and booleans may be strings, an empty string means not given, anything else is one error that names every host and variable.
   - Without these variables Nova's defaults hold. Allocation ratios are 4.0 for vCPUs, 1.0 for memory and 1.0 for disk.
     512 MiB of memory and no disk are reserved.
-positional: _input, hostvars, services
+positional: _input, hostvars
 options:
   _input:
     description: Inventory names of the compute nodes.
@@ -69,7 +69,7 @@ _value:
 """
 
 
-def nodes(hosts: t.Any, hostvars: t.Any, services: t.Any = None, facts_var: str = "coldmove_node_facts") -> dict[str, t.Any]:
+def nodes(hosts: t.Any, hostvars: t.Any, facts_var: str = "coldmove_node_facts", services: t.Any = None) -> dict[str, t.Any]:
     """The dictionary of nodes; one error for everything that is malformed in the inventory."""
     errors: list[str] = []
     flags = a_dict(services or {}, "services")

@@ -19,8 +19,8 @@ description:
   - Filters and weighs the nodes like Nova's scheduler does, and gives every reason for each node that is refused.
   - >-
     A node must answer, be in service (not C(maintenance), not C(forced_down), no flag in the record store), be prepared, have the architecture,
-    the machine type, the networks, the bridges and the storage pools, not be the source,
-    have room for memory, vCPUs and disk with what unfinished migrations hold, have the CPUs and NUMA cells that the flavor pins or binds and the traits that it requires, none that it forbids,
+    the machine type, the networks, the bridges and the storage pools, not be the source, have room for memory, vCPUs and disk with what unfinished
+    migrations hold, have the CPUs and NUMA cells that the flavor pins or binds and the traits that it requires, none that it forbids,
     and have no domain with the server's UUID, name or a MAC of it.
   - Candidates are weighed by free memory and by the version of QEMU (newer is better), both with multiplier 1.0; equal ones are ordered by name.
   - A named target that is refused is never replaced by another node.

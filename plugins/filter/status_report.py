@@ -49,13 +49,13 @@ options:
     description: A run on another controller that gave no sign of life for so long is dead.
     type: float
     default: 60
-positional: nodes, known, servers, host, lease_seconds
+positional: nodes, servers, host, lease_seconds
 """
 
 EXAMPLES = r"""
 - name: Show the status
   ansible.builtin.debug:
-    msg: "{{ migrations | coldmove.libvirt.status_report(nodes, known.servers) }}"
+    msg: "{{ migrations | coldmove.libvirt.status_report(nodes, known=known.servers) }}"
 """
 
 RETURN = r"""
@@ -66,7 +66,7 @@ _value:
 """
 
 
-def status_report(migrations: t.Any, nodes: t.Any, known: t.Any = None, servers: t.Any = None, host: t.Any = "", lease_seconds: t.Any = 60) -> list[str]:
+def status_report(migrations: t.Any, nodes: t.Any, servers: t.Any = None, host: t.Any = "", lease_seconds: t.Any = 60, known: t.Any = None) -> list[str]:
     """Lines of text."""
     all_nodes = a_dict(nodes, "nodes")
     lease = a_number(lease_seconds, "lease_seconds", 60)

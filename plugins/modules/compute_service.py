@@ -90,6 +90,8 @@ reasons:
   elements: str
 """
 
+import typing as t
+
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.compute_services import ComputeServices
@@ -98,13 +100,14 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors imp
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.services import reasons
 
 
-def flags(given: dict[str, object]) -> dict[str, object]:
+def flags(given: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.Any] | None]:
     """The flags that the arguments set (a dict) or take back (None)."""
     words = {"by": given["by"], "reason": given["reason"]}
-    found: dict[str, object] = {"disabled": words} if given["state"] == "disabled" else {}
+    found: dict[str, dict[str, t.Any] | None] = {"disabled": words} if given["state"] == "disabled" else {}
     if given["forced_down"] is not None:
         found["forced_down"] = words if given["forced_down"] else None
-    return {**found, **{name: {**words, **given[name]} for name in ("fenced", "drained") if given[name]}}  # type: ignore[dict-item]
+    found.update({name: {**words, **given[name]} for name in ("fenced", "drained") if given[name]})
+    return found
 
 
 def main() -> None:

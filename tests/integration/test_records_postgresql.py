@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from contracts.known_servers import KnownServersContract
 from contracts.record_store import Place, RecordStoreContract, RecordStoreWalk, opening
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.record_database import _postgresql_driver
@@ -108,6 +109,10 @@ def place(server: str) -> Place:
 
 class TestPostgreSQL(RecordStoreContract):
     """Everything that a store must do."""
+
+
+class TestKnownServersOnPostgreSQL(KnownServersContract):
+    """And what it must do with servers and nodes."""
 
 
 @pytest.mark.slow

@@ -27,10 +27,12 @@ class ComputeServices:
 
     def __init__(self, url: str = "", path: str = DEFAULT_PATH, dry_run: bool = False) -> None:
         self.database = Database(url, path, dry_run)
+        # Looks never create a store, nor bring it up to date.
+        self._looked_at = Database(url, path, dry_run=True)
 
     def get(self, host: str = "") -> dict[str, Row]:
         """The flags of each node of which the store knows any, by its name; or of ``host`` alone."""
-        with self.database.read() as connection:
+        with self._looked_at.read() as connection:
             found = {row.host: self._flags(row) for row in connection.execute(sa.select(NODES).order_by(NODES.c.host))}
         return {host: found.get(host, self._flags(None))} if host else found
 

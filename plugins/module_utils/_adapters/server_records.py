@@ -51,6 +51,8 @@ class ServerRecords:
 
     def __init__(self, url: str = "", path: str = DEFAULT_PATH, dry_run: bool = False) -> None:
         self.database = Database(url, path, dry_run)
+        # Looks never create a store, nor bring it up to date.
+        self._looked_at = Database(url, path, dry_run=True)
 
     def save(self, host: str, servers: t.Sequence[Row], storage: t.Mapping[str, Row] | None = None, as_of: int | None = None) -> Saved:
         """``servers`` are on ``host`` now. ``storage``: all directories of the node, with their identity; None leaves them as they are.
@@ -74,8 +76,9 @@ class ServerRecords:
                 else:
                     connection.execute(sa.insert(SERVERS).values(encode({**row, "seen_at": now})))
             if storage is not None:
-                before["storage"], after["storage"] = self._storage(connection).get(host, {}), dict(storage)
+                before["storage"] = self._storage(connection).get(host, {})
                 self._replace_storage(connection, host, storage, now)
+                after["storage"] = self._storage(connection).get(host, {})
         return Saved(before, after, left)
 
     def forget(self, uuids: t.Collection[str], as_of: int | None = None) -> Saved:
@@ -99,14 +102,14 @@ class ServerRecords:
         if host:
             conditions.append(SERVERS.c.host == host)
         columns = [column for column in SERVERS.c if with_definition or column.name not in DEFINITION]
-        with self.database.read() as connection:
-            now, storage = self.database.now(connection), self._storage(connection)
+        with self._looked_at.read() as connection:
+            now, storage = self._looked_at.now(connection), self._storage(connection)
             found = connection.execute(sa.select(*columns).where(*conditions).order_by(SERVERS.c.name, SERVERS.c.server_uuid))
             return [_show(decode(row), storage, now) for row in found]
 
     def storage(self) -> dict[str, dict[str, Row]]:
         """What is known of the nodes' directories: by node, then by directory, ``identity`` and ``seen_by``."""
-        with self.database.read() as connection:
+        with self._looked_at.read() as connection:
             return self._storage(connection)
 
     # -- inside a transaction ------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def _of(facts: Snapshot) -> tuple[Snapshot, list[str]]:
         "name": facts["name"],
         "state": facts["state"],
         "autostart": facts["autostart"],
-        "flavor": flavors.current_of(facts),
+        "flavor": flavors.current_of(t.cast("t.Any", facts)),
         "facts": {key: value for key, value in facts.items() if key != "xml"},
         "xml": facts["xml"],
         "nvram": blobs.pack(variables) if variables is not None else None,

@@ -31,8 +31,15 @@ def test_defaults_are_novas():
             "reserved_memory_mb": 512,
             "reserved_disk_gb": 0.0,
             "migration_address": "a",
+            "service": {},
         }
     }
+
+
+def test_the_flags_of_the_record_store_come_with_the_node():
+    flags = {"a": {"disabled": {"by": "alice"}}, "gone": {"fenced": {"by": "bob"}}}
+    known = nodes(["a", "b"], {"a": {}, "b": {}}, services=flags)
+    assert {name: node["service"] for name, node in known.items()} == {"a": flags["a"], "b": {}}
 
 
 def test_strings_from_surveys_are_numbers_and_booleans():

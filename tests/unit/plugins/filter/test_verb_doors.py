@@ -14,19 +14,26 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.coldmove.libvirt.plugins.filter import (
     confirmable,
+    gone_servers,
     known_hosts_lines,
     lost_nodes,
     next_step,
     outcome_stats,
+    own_servers,
     peers,
     recoverable,
+    server_host,
     status_report,
+    storage_identities,
 )
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import run_identity
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.filter.test_doors import Odd, door, is_plain
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import a_domain, a_migration, a_node, uuid_of
 
-MODULES = [confirmable, known_hosts_lines, lost_nodes, next_step, outcome_stats, peers, recoverable, status_report]
+MODULES = [
+    *(confirmable, gone_servers, known_hosts_lines, lost_nodes, next_step, outcome_stats, own_servers, peers, recoverable, server_host),
+    *(status_report, storage_identities),
+]
 NODES = {"a": a_node("a"), "b": a_node("b", [a_domain(1)])}
 KEYS = {"ssh_host_key_ed25519_public": Odd("AAAA"), "ssh_host_key_ed25519_public_keytype": "ssh-ed25519"}
 HOSTVARS = {"n1": {"ansible_host": Odd("192.0.2.1")}, "n2": {"migration_port": "x"}}
@@ -184,3 +191,25 @@ def test_a_flavor_may_come_as_a_name_a_mapping_or_its_text() -> None:
         assert found(same) == "nothing", same
     for other in ("m1", {"vcpus": 4, "memory_mb": 2048}, "{vcpus: 4, memory_mb: 2048}", None, ""):
         assert found(other) == "refuse", other
+
+
+def test_doors_of_sync_give_plain_values() -> None:
+    seen = [{"server_uuid": uuid_of(1), "name": Odd("web1"), "state": "running"}]
+    own = door(own_servers)(seen, "b", NODES, [])
+    assert is_plain(own) and own == {"servers": seen, "problems": []}
+    assert door(gone_servers)([{"server_uuid": Odd(uuid_of(7)), "host": "a"}], NODES) == [uuid_of(7)]
+    assert door(server_host)(a_migration(1, "finished")) == "b"
+    found = door(storage_identities)({"a": {"/x": Odd("w")}}, {"b": {"a": {"/x": ["w"]}}})
+    assert is_plain(found) and found == {"a": {"/x": {"identity": "w", "seen_by": ["b"]}}}
+
+
+def test_status_shows_what_is_known_of_the_chosen_servers() -> None:
+    known = [
+        {"server_uuid": uuid_of(number), "name": f"web{number}", "host": host, "state": "running", "age_seconds": 90.0, "facts": {}, "storage": {}}
+        for number, host in ((1, "a"), (2, "b"))
+    ]
+    status = door(status_report)
+    assert [line.split()[:2] for line in status([], NODES, known=known) if line.startswith("web")] == [["web1", "a"], ["web2", "b"]]
+    assert [line.split()[0] for line in status([], NODES, host="b", known=known) if line.startswith("web")] == ["web2"]
+    assert [line.split()[0] for line in status([], NODES, ["web1"], known=known) if line.startswith("web")] == ["web1"]
+    assert any("coldmove.libvirt.sync" in line for line in status([], NODES))

@@ -56,6 +56,27 @@ def test_status_without_a_clock_or_with_a_malformed_date():
     assert report.age_seconds("2026-01-01T00:00:00", NOW) == 86400
 
 
+def test_what_is_known_of_servers_with_its_age_and_who_sees_the_storage():
+    def row(name, directories, age, **more):
+        disks = [{"target": "vda", "type": "file", "path": f"{directory}/{name}"} for directory in directories]
+        return {"name": name, "host": "a", "state": "running", "age_seconds": age, "facts": {"disks": disks}, "storage": {}, **more}
+
+    known = [
+        row("web4", ["/new"], 1.0),
+        row("web3", [], 7200.0),
+        row("web2", ["/local"], 90.0, storage={"/local": {"identity": "x", "seen_by": []}}),
+        row("web1", ["/srv"], 90.0, storage={"/srv": {"identity": "x", "seen_by": ["b", "c"]}}),
+    ]
+    lines = report.server_table(known)
+    assert [line.split() for line in lines[2:]] == [
+        ["web1", "a", "running", "1", "min", "30", "s", "shared", "with", "b,", "c"],
+        ["web2", "a", "running", "1", "min", "30", "s", "local"],
+        ["web3", "a", "running", "2", "h", "00", "min", "none", "on", "its", "node"],
+        ["web4", "a", "running", "1.0", "s", "not", "looked", "at:", "/new"],
+    ]
+    assert "coldmove.libvirt.sync" in report.server_table([])[0]
+
+
 @given(st.lists(st.text(), min_size=1, max_size=4))
 def test_no_name_breaks_a_table(names):
     records = [a_migration(number, "finished", server_name=name, started_by=name, error=name) for number, name in enumerate(names, 1)]
