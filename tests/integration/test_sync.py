@@ -94,12 +94,14 @@ def test_who_sees_what_is_proven_by_those_who_answer(world: World, store: str) -
 
         world.lab.cut("node2")
         try:
-            outcome = world.play("sync").check()
-            assert "WARNING: node2 does not answer" in outcome.output
+            world.play("sync").refused("node2 does not answer")
             assert seen_by(world, "node1", store) == []
+            world.play("compute_service", host="node2", state="disabled", reason="repair").check()
+            assert "WARNING: node2 does not answer" in world.play("sync").check().output
             world.play("sync", host="node2").refused("node2 does not answer")
         finally:
             world.lab.mend("node2")
+            world.play("compute_service", host="node2", state="enabled").check()
         # One node alone is synced; the others say what they see of it.
         world.play("sync", host="node1").check()
         assert seen_by(world, "node1", store) == ["node2"]
@@ -108,7 +110,7 @@ def test_who_sees_what_is_proven_by_those_who_answer(world: World, store: str) -
     # Gone from its node and from all others: forgotten, but not while a node is silent. Its word goes with it.
     world.lab.cut("node3")
     try:
-        world.play("sync").check()
+        world.play("sync").refused("node3 does not answer")
         assert known(world, shared)
     finally:
         world.lab.mend("node3")
