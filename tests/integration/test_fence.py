@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 VICTIM = "node3"
-OPTIONS = {"ip": bmc_address(3), "username": bmc.USER, "password": bmc.PASSWORD, "lanplus": True}
+OPTIONS = {"ip": bmc_address(3), **bmc.OPTIONS}
 #: The same, for agents that are to be seen failing: they give up sooner.
-HASTY = {"agent": "fence_ipmilan", "options": {**OPTIONS, "power_timeout": 1, "power_wait": 0}}
+HASTY = {"agent": "fence_ipmilan", "options": {**OPTIONS, "power_timeout": 2, "power_wait": 0}}
 STATEMENT = "ann: pulled its plug, rack 7"
 
 
@@ -174,7 +174,7 @@ def test_bad_input(fencing: Fencing) -> None:
     fencing.refused(fencing.play(fence={"agent": "fence_ipmlan"}), "fence_ipmlan is not installed on this host; there are fence_ipmilan")
     fencing.refused(fencing.play(fence={"agent": "/bin/sh"}), "it must be the name of a program of the fence-agents project")
     fencing.refused(fencing.play(fence={"agent": "fence_ipmilan"}), "You have to enter fence address", "Nothing was switched")
-    wrong = {**HASTY["options"], "password": "n0t-this-one"}  # type: ignore[dict-item]
+    wrong = {**OPTIONS, "password": "n0t-this-one"}
     fencing.refused(fencing.play(fence={"agent": "fence_ipmilan", "options": wrong}), "the power cannot be read by fence_ipmilan", "Nothing was switched")
     unknown = {**OPTIONS, "plgu": "7"}
     fencing.refused(fencing.play(fence={"agent": "fence_ipmilan", "options": unknown}), "fence_ipmilan knows no option plgu")

@@ -251,7 +251,7 @@ def test_bmcs_switch_the_power(lab: Lab) -> None:
     """By IPMI over LAN, as good and as bad as they are told to be."""
 
     def ipmi(*words: str, node: int = 2, check: bool = True) -> str:
-        login = ("-I", "lanplus", "-H", bmc_address(node), "-U", bmc.USER, "-P", bmc.PASSWORD, "-N", "1", "-R", "1")
+        login = ("-I", "lanplus", "-H", bmc_address(node), "-C", "3", "-U", bmc.USER, "-P", bmc.PASSWORD, "-N", "1", "-R", "1")
         return lab.control("ipmitool", *login, "chassis", "power", *words, check=check).stdout.strip()
 
     try:

@@ -31,6 +31,8 @@ BEHAVIOURS = {
 }
 MARK = "lab-bmc"
 USER, PASSWORD = "operator", "l4b-only-s3cret"
+OPTIONS: dict[str, str | int] = {"username": USER, "password": PASSWORD, "lanplus": True, "cipher": 3}
+"""For fence_ipmilan. Without the cipher suite ipmitool asks for those that there are, which this simulator leaves unanswered for 14 seconds."""
 
 CONFIG = """\
 name "{name}"

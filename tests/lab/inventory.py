@@ -57,8 +57,7 @@ def host(node: NodeState, addresses: AddressKind) -> dict[str, Tree]:
     if node.kind == "compute":
         found["migration_address"] = {"name": node.name, "ipv4": node.ipv4, "ipv6": node.ipv6}[addresses]
         found["instances_path"] = INSTANCES_PATH
-        options: dict[str, Tree] = {"ip": network.bmc_address(node.index), "username": bmc.USER, "password": bmc.PASSWORD, "lanplus": True}
-        found["fence"] = {"agent": "fence_ipmilan", "options": options}
+        found["fence"] = {"agent": "fence_ipmilan", "options": {"ip": network.bmc_address(node.index), **bmc.OPTIONS}}
     return found
 
 
