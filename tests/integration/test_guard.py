@@ -202,10 +202,13 @@ def ssh(world: World, *words: str, account: str = "coldmove-guard", node: str = 
     ids=["shell", "command", "sudo", "other-node", "pty", "pty-command", "sftp", "agent", "x11"],
 )
 def test_one_answer_and_nothing_else(world: World, words: tuple[str, ...]) -> None:
-    """Whatever is asked for, the answer is the one to this node."""
-    done = ssh(world, *words)
-    assert json.loads(done.stdout)["host"] == "node1", done.stderr
-    assert json.loads(ssh(world, *words, node="node2").stdout)["host"] == "node2"
+    """Whatever is asked for, the answer is the one to this node; a terminal is refused."""
+    for node in ("node1", "node2"):
+        done = ssh(world, *words, node=node)
+        if "-tt" in words:
+            assert done.stdout == "" and "PTY allocation request failed" in done.stderr, done.stderr
+        else:
+            assert json.loads(done.stdout)["host"] == node, done.stderr
 
 
 def test_no_file(world: World) -> None:
