@@ -141,13 +141,12 @@ def fence_of(module: AnsibleModule) -> rules.Fence:
     for name, value in module.params["options"].items():
         module.no_log_values.update(rules.secrets({str(name): str(value)}))
     try:
-        fence = rules.fence_of({"agent": module.params["agent"], "options": module.params["options"]})
+        fence = rules.agent_of(module.params["agent"], module.params["options"])
     except ValueError as exc:
         raise ColdmoveError(f"the fence agent and its options are malformed: {exc}") from exc
     for name in ("attempts", "readings", "timeout"):
         if module.params[name] <= 0:
             raise ColdmoveError(f"{name} is {module.params[name]}: it must be more than 0")
-    assert fence
     return fence
 
 

@@ -113,7 +113,7 @@ def test_a_node_that_answers_is_refused(fencing: Fencing) -> None:
     """Case 72: also if somebody says that it is off; its power is not even read. Also one whose libvirt and sshd are down, by its echo."""
     for statement in ("", STATEMENT):
         fencing.refused(fencing.play(fenced_by=statement), f"{VICTIM} is up: it answers to the controller")
-    fencing.lab.exec(VICTIM, "sh", "-c", "kill $(cat /run/sshd.pid)")
+    fencing.lab.exec(VICTIM, "pkill", "-x", "sshd")
     try:
         outcome = fencing.play(fenced_by=STATEMENT)
         fencing.refused(outcome, f"{VICTIM} is up: it answers to records1 (", ", node1 (", "ssh Connection refused, ping answers", "power it off first")

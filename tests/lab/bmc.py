@@ -65,7 +65,7 @@ def launch(paths: Paths, node: NodeState, main: Process) -> None:
     (home / "lan.conf").write_text(CONFIG.format(**names, user=USER, password=PASSWORD))
     (home / "commands").write_text(COMMANDS)
     plug(node, main)
-    enter = ["nsenter", f"--target={main.pid}", "--mount", "--net", "--pid", "--ipc"]
+    enter = ["nsenter", f"--target={main.pid}", "--mount", "--net", "--pid", "--ipc", "setsid", "--fork"]
     holder.detached(home / "log", *enter, "ipmi_sim", "-n", "-c", str(home / "lan.conf"), "-f", str(home / "commands"), "-s", str(home))
 
 

@@ -81,7 +81,11 @@ def fence_of(value: t.Any) -> Fence | None:
     unknown = sorted(text.shown(key) for key in value if key not in ("agent", "options"))
     if unknown:
         raise ValueError(f"it has the unknown key {', '.join(unknown)}; there are agent and options, and in options what the agent takes")
-    agent, options = value.get("agent"), value.get("options") or {}
+    return agent_of(value.get("agent"), value.get("options") or {})
+
+
+def agent_of(agent: t.Any, options: t.Any) -> Fence:
+    """An agent and its options. Raises ValueError, without any value of an option in its words."""
     if not isinstance(agent, str) or not AGENT.fullmatch(agent):
         raise ValueError(f"agent is {text.quoted(agent)}: it must be the name of a program of the fence-agents project, like fence_ipmilan")
     if not isinstance(options, t.Mapping):
