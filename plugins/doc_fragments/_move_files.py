@@ -71,13 +71,22 @@ options:
           - V(drop) means that the dest has none, as for the swap disk of a flavor without swap.
           - V(overlay), on the same node, puts a new image on top of it. The old image is the held copy and keeps its name.
           - V(replace), on the same node, makes it anew, empty, under the same name.
+          - V(image), of a disk that is lost with its node, makes it anew from O(files[].image_path).
+          - V(restore) makes it from what the record store has kept of its content.
         type: str
-        choices: [copy, blank, drop, overlay, replace]
+        choices: [copy, blank, drop, overlay, replace, image, restore]
         default: copy
       grow_to_bytes:
         description: Size in bytes that the guest is to see on the dest. V(0) if it stays as it is.
         type: int
         default: 0
+      image_path:
+        description: The image on the dest that a lost disk is made from.
+        type: str
+      image_format:
+        description: Its format, never probed.
+        type: str
+        choices: [qcow2, raw]
 """
 
     JOB = r"""

@@ -119,8 +119,8 @@ def receive(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     """Reach ``params['state']``; the module's result."""
     files = params["files"]
     if params["state"] == "offered":
-        source = Peer(params["address"], params["port"], paths.ACCOUNT, str(paths.IDENTITY), str(paths.KNOWN_HOSTS))
-        offered, changed = receiving.offer(journal, files, params["instances_path"], source)
+        source = Peer(params["address"] or "", params["port"], paths.ACCOUNT, str(paths.IDENTITY), str(paths.KNOWN_HOSTS))
+        offered, changed = receiving.offer(journal, files, params["instances_path"], source, params["contents"])
         return {"changed": changed, "exports": offered}
     job = Job(journal, "verify")
     if params["state"] == "committed":
@@ -143,15 +143,18 @@ def main() -> None:
             "address": {"type": "str"},
             "port": {"type": "int", "default": 22},
             "instances_path": {"type": "path", "default": "/var/lib/libvirt/images"},
+            "contents": {"type": "dict", "default": {}, "no_log": True},
             "digests": {"type": "dict", "default": {}},
             "lengths": {"type": "dict", "default": {}},
             "owners": {"type": "dict", "default": {}},
             "verify": {"type": "bool", "default": True},
             **JOB_ARGS,
         },
-        required_if=[("state", "offered", ["address"])],
         supports_check_mode=True,
     )
+    given = module.params
+    if given["state"] == "offered" and not given["address"] and any(file["way"] == "copy" for file in given["files"]):
+        module.fail_json(msg="address is needed: files are to be copied from the source")
     try:
         with step(module.params, module.check_mode) as journal:
             result = receive(journal, module.params) if journal else {"changed": True, "exports": {}, "deleted": [], "kept": []}

@@ -188,6 +188,12 @@ def commit_overlay(path: str) -> None:
     _checked(["commit", "-q", "-d", "-f", "qcow2", "--", path], f"cannot merge {path} into the image that it stands on", timeout=None)
 
 
+def make_from(image: str, image_format: str, path: str, path_format: str) -> None:
+    """Write the content of ``image`` as a new image into the file ``path``, with holes. Raises ColdmoveError in qemu-img's own words."""
+    regular_file(image)
+    _checked(["convert", "-q", "-W", "-f", image_format, "-O", path_format, "--", image, path], f"cannot make {path} from {image}", timeout=None)
+
+
 def _checked(arguments: list[str], what: str, timeout: float | None = TIMEOUT_SECONDS) -> None:
     try:
         # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one

@@ -29,12 +29,15 @@ BEFORE_START = ("accepted", "pre-migrating", "migrating")
 #: In these the source copy has not been set aside yet.
 BEFORE_HOLD = ("accepted", "pre-migrating")
 
-Name = t.Literal["roll_back", "finish", "resume_confirm", "resume_revert", "clean_gone", "clean_pending", "nothing", "blocked"]
+Name = t.Literal["roll_back", "finish", "resume_confirm", "resume_revert", "clean_gone", "clean_pending", "clean_returned", "nothing", "blocked"]
 
 #: ``withdraw_dest`` stops the guest on dest and undefines it there, its files stay; ``clean_dest`` deletes the files that the record names there.
 #: ``restore_source`` brings the held copy back, defined and off; ``delete_held`` deletes it; ``merge_held`` makes it one with the overlays on top of it.
+#: ``clean_source`` removes what a node that has returned has of a server that was evacuated from it.
 #: ``close`` writes the outcome into the record and closes the journals.
-Step = t.Literal["withdraw_dest", "define_dest", "start_dest", "restore_source", "start_source", "clean_dest", "delete_held", "merge_held", "close"]
+Step = t.Literal[
+    "withdraw_dest", "define_dest", "start_dest", "restore_source", "start_source", "clean_dest", "delete_held", "merge_held", "clean_source", "close"
+]
 #: The order in which every decision has its steps, and roles/recover/tasks/act.yml takes them.
 ORDER: tuple[Step, ...] = t.get_args(Step)
 
@@ -197,14 +200,14 @@ def decide(record: Migration, source_state: MoveState | None, dest_state: MoveSt
     ended = case.status not in ACTIVE
     if ended and not record.get("pending_hosts"):
         return _nothing(f"the migration has ended ({case.status})")
-    if record.get("migration_type") == "evacuation":
-        return _blocked(case, "this is an evacuation: run the evacuate playbook again")
     if case.source_domain == "running" and case.dest_domain == "running":
         return _blocked(
             case,
             f"DANGER, THE SERVER RUNS ON BOTH {case.at_source} AND {case.at_dest}: find out which one has the data to keep and stop the other one "
             f"now (virsh destroy {record.get('server_uuid')}); both copies stay as they are",
         )
+    if record.get("migration_type") == "evacuation":
+        return _returned(case, seen_on) if case.status == "done" else _evacuation(case)
     if ended:
         return _clean_pending(case, seen_on)
     return {"finished": _finished, "confirming": _confirming, "reverting": _reverting}.get(case.status, _in_flight)(case)
@@ -373,6 +376,40 @@ def _reverting(case: _Case) -> Decision:
     if not case.source_complete():
         return _blocked(case, f"not all files of the held copy are on {case.at_source}: the copy on {case.at_dest} is kept")
     return _decision("resume_revert", f"the copy on {case.at_source} is complete", _steps_back(case))
+
+
+def _evacuation(case: _Case) -> Decision:
+    """An evacuation that was killed. Its source is proven off, or comes back with a guard that starts nothing; all that counts is the dest."""
+    if case.status not in ACTIVE:
+        return _blocked(case, f"the evacuation has ended ({case.status})")
+    if case.dest_domain == "silent":
+        return _blocked(case, f"{case.at_dest} does not answer and the guest may have been started there: nothing is started elsewhere before it answers")
+    if case.source_domain == "running":
+        return _blocked(case, f"the server runs on {case.at_source}, which was given up: it is up. Nothing of it is touched on {case.at_dest}")
+    if case.dest_domain == "running" and not case.started:
+        return _blocked(case, f"the server runs on {case.at_dest}, but this evacuation has not started it there: somebody else did")
+    if case.started and case.dest_complete():
+        return _decision("finish", f"the guest has been started on {case.at_dest} by this evacuation", _steps_on(case), [case.at_source])
+    if not case.was_running and case.dest_domain == "defined" and case.dest_complete():
+        return _decision("finish", f"the server was off before and is defined on {case.at_dest}", ["close"], [case.at_source])
+    withdraw: list[Step] = ["withdraw_dest"] if case.dest_domain == "defined" else []
+    clean: list[Step] = ["clean_dest"] if case.record.get("dest_host") else []
+    return _decision("roll_back", f"it has not been started on {case.at_dest}: what was made there goes, what survives stays", [*withdraw, *clean, "close"])
+
+
+def _returned(case: _Case, seen_on: str) -> Decision:
+    """The node that was given up is back. Its copy goes when the server is seen to be well elsewhere, or is gone by its owner's hand."""
+    if case.source_domain == "silent":
+        return _blocked(case, f"{case.at_source} does not answer yet")
+    if case.source_domain == "running":
+        return _blocked(
+            case, f"DANGER, the server runs on {case.at_source}, from which it was evacuated: find out which copy is to be kept. Nothing is touched"
+        )
+    if case.dest_domain in ("defined", "running") or seen_on not in ("", case.at_source):
+        return _decision("clean_returned", f"the server is on {seen_on or case.at_dest}: what {case.at_source} has of it can go", ["clean_source", "close"])
+    if case.dest_domain == "silent":
+        return _blocked(case, f"the server is not seen to be well on {case.at_dest}, which does not answer: what {case.at_source} has of it is kept")
+    return _decision("clean_returned", f"the server is on no node any more, its owner removed it from {case.at_dest}", ["clean_source", "close"])
 
 
 def _clean_pending(case: _Case, seen_on: str) -> Decision:

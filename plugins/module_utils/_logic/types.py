@@ -207,6 +207,7 @@ class MoveFile(t.TypedDict, total=False):
 
     ``copy``: its content crosses. ``blank``: it is made anew, empty. ``drop``: the dest has none (swap of a flavor without swap). On the same node:
     ``overlay``: a new image stands on top of the old one, which is the held copy under its own name. ``replace``: made anew, empty, under the same name.
+    Of a server whose node is gone: ``image``: made from an image (``image_path``, ``image_format``). ``restore``: made from what the record store has kept.
     """
 
     id: str
@@ -214,6 +215,8 @@ class MoveFile(t.TypedDict, total=False):
     format: str
     way: str
     grow_to_bytes: int
+    image_path: str
+    image_format: str
     source_path: str
     held_path: str
     dest_path: str

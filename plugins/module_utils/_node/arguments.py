@@ -29,8 +29,10 @@ FILES_ARG: dict[str, t.Any] = {
         "size_bytes": {"type": "int", "default": 0},
         "virtual_bytes": {"type": "int", "default": 0},
         "allocated_bytes": {"type": "int", "default": 0},
-        "way": {"type": "str", "choices": ["copy", "blank", "drop", "overlay", "replace"], "default": "copy"},
+        "way": {"type": "str", "choices": ["copy", "blank", "drop", "overlay", "replace", "image", "restore"], "default": "copy"},
         "grow_to_bytes": {"type": "int", "default": 0},
+        "image_path": {"type": "str"},
+        "image_format": {"type": "str", "choices": ["qcow2", "raw"]},
     },
 }
 JOB_ARGS: dict[str, t.Any] = {"wait_seconds": {"type": "int", "default": 5}, "attach": {"type": "bool", "default": False}}

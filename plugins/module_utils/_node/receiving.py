@@ -15,6 +15,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import channel, exports, qemu_img
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import growing, paths
@@ -25,8 +26,12 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending imp
 MoveFile = dict[str, t.Any]
 
 
-def offer(journal: Journal, files: list[MoveFile], instances_path: str, source: channel.Peer) -> tuple[dict[str, str], bool]:
+def offer(
+    journal: Journal, files: list[MoveFile], instances_path: str, source: channel.Peer, contents: t.Mapping[str, str] | None = None
+) -> tuple[dict[str, str], bool]:
     """Create every file empty under its temporary name, export it, and offer the exports to ``source``; ``({file id: token}, changed)``.
+
+    ``contents``: by file id, what the record store has kept of those that are restored (see blobs.py).
 
     What does not cross is only created; an overlay has no content to be proven and gets its final name at once.
 
@@ -43,7 +48,7 @@ def offer(journal: Journal, files: list[MoveFile], instances_path: str, source: 
                 Path(file["temp_path"]).unlink(missing_ok=True)
     journal.note(booted=nodefiles.boot_mark())
     for file in waiting:
-        if _create(journal, file, instances_path):
+        if _create(journal, file, instances_path, contents or {}):
             changed = True
             Job(journal, "verify").cancel()  # whatever it proved, it was not of this file
         changed |= _serve(file, journal.data["tokens"][file["id"]])
@@ -116,6 +121,8 @@ def commit(journal: Journal, files: list[MoveFile], told: Told, report: Report) 
         _withdraw(journal, file["id"])
         if file["way"] == "copy" and file["id"] in told.lengths:
             os.truncate(file["temp_path"], told.lengths[file["id"]])
+        elif file["way"] == "image":
+            qemu_img.make_from(file["image_path"], file["image_format"], file["temp_path"], file["format"])
         nodefiles.make_durable(file["temp_path"])
     begun = time.monotonic()
     found = _verify(waiting, told.digests, report) if told.digests is not None else {}
@@ -127,7 +134,7 @@ def commit(journal: Journal, files: list[MoveFile], told: Told, report: Report) 
         if file in waiting or os.path.lexists(file["temp_path"]):
             nodefiles.take_name(file["temp_path"], file["dest_path"])
         # Not before the name says that the content is proven: a commit that is run again after a kill compares what has no name yet with the source.
-        if file["way"] == "copy" and file["grow_to_bytes"] and growing.grow_image(file["dest_path"], file["format"], file["grow_to_bytes"]):
+        if file["way"] in ("copy", "image") and file["grow_to_bytes"] and growing.grow_image(file["dest_path"], file["format"], file["grow_to_bytes"]):
             nodefiles.make_durable(file["dest_path"])
     return {"received_bytes": received, "verify_seconds": seconds, "digests": found}
 
@@ -153,7 +160,7 @@ def discard(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[st
     return deleted, kept
 
 
-def _create(journal: Journal, file: MoveFile, instances_path: str) -> bool:
+def _create(journal: Journal, file: MoveFile, instances_path: str, contents: t.Mapping[str, str]) -> bool:
     temporary = file["temp_path"]
     if os.path.lexists(file["dest_path"]) and file["way"] != "replace":
         raise ColdmoveError(f"{file['dest_path']} exists on this node and is not this migration's: move it away, then run the same command again")
@@ -175,11 +182,22 @@ def _create(journal: Journal, file: MoveFile, instances_path: str) -> bool:
         qemu_img.create_overlay(temporary, file["source_path"], file["format"], file["grow_to_bytes"])
         nodefiles.give(temporary, nodefiles.owner_of(file["source_path"]))
         nodefiles.make_durable(temporary)
+    elif file["way"] == "restore":
+        _restore(temporary, file["id"], contents)
+    elif file["way"] == "image":
+        _create_empty(temporary, 0)  # its content comes in commit(), which may take as long as it likes
     else:
         exports.create_blank(temporary, file["format"], file["virtual_bytes"])
     nodefiles.prove_names(temporary)
     nodefiles.remember(journal, temporary, file["dest_path"])
     return True
+
+
+def _restore(path: str, file_id: str, contents: t.Mapping[str, str]) -> None:
+    if file_id not in contents:
+        raise ColdmoveError(f"the record store has nothing of {file_id}: it cannot be restored")
+    _create_empty(path, 0)
+    Path(path).write_bytes(blobs.unpack(contents[file_id]))
 
 
 def _greatest_length(file: MoveFile) -> int:

@@ -172,7 +172,7 @@ def _shared_paths(host: LibvirtHost, facts: Facts, paths: dict[str, list[str]]) 
         if other_uuid == facts["uuid"]:
             continue
         if other_uuid not in paths:
-            paths[other_uuid] = _paths_of(host, other)
+            paths[other_uuid] = paths_of(host, other)
         for path in paths[other_uuid]:
             disk = mine.get(os.path.realpath(path))
             if disk is not None:
@@ -180,7 +180,8 @@ def _shared_paths(host: LibvirtHost, facts: Facts, paths: dict[str, list[str]]) 
     return found
 
 
-def _paths_of(host: LibvirtHost, domain: t.Any) -> list[str]:
+def paths_of(host: LibvirtHost, domain: t.Any) -> list[str]:
+    """The local files that a domain uses, by its definition and as it runs."""
     paths = []
     for live in (False, True):
         try:

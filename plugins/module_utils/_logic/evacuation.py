@@ -1,0 +1,320 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""What survives of a server whose node is gone, what is lost, and which files have to be made on the node that takes it over.
+
+Nothing is guessed: a disk survives only if it is on the network, or if the dest has just read the word that the lost node wrote beside
+it while it was up (storage.py). Whatever is lost must be named by the operator before anything begins.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import plan as plans
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import scheduler, storage, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.capacity import moves
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, Disk, Migration, MoveFile, Nodes, Rejection
+
+Record = t.Mapping[str, t.Any]
+NOTHING: Amount = {"vcpus": 0, "memory_mb": 0, "disk_bytes": 0}
+#: Names of files that are only looked at hold this instead of a migration's UUID.
+NO_MIGRATION = "00000000-0000-0000-0000-000000000000"
+#: What a node has just read of the lost node's words, newest first, by directory.
+Words = t.Mapping[str, t.Sequence[str]]
+
+
+class Image(t.TypedDict):
+    """What a lost root disk is made from: a file on the dest."""
+
+    path: str
+    format: str
+
+
+class Fate(t.TypedDict):
+    """What becomes of one disk, or of the firmware variables: ``fate`` survives, made anew, or lost; ``how`` says it to people."""
+
+    id: str
+    fate: t.Literal["survives", "restored", "blank", "lost"]
+    how: str
+
+
+class Plan(t.TypedDict):
+    """``files``: those to be made on the dest. ``lost``: targets whose content is gone. ``errors``: why it cannot be done there."""
+
+    files: list[MoveFile]
+    edits: plans.Edits
+    directories: list[str]
+    external_files: list[str]
+    fates: list[Fate]
+    lost: list[str]
+    errors: list[str]
+    need: Amount
+
+
+def plan(record: Record, dest: str, words: Words, instances_paths: tuple[str, str], migration_uuid: str, image: Image | None = None) -> Plan:
+    """What evacuating a server to ``dest`` comes to. ``instances_paths``: of the lost node and of the dest."""
+    facts = record["facts"]
+    case = _Case(record, dest, words, instances_paths, migration_uuid, image)
+    outcomes = [case.of_disk(disk) for disk in facts.get("disks") or [] if moves(disk) or disk.get("type") in ("block", "network")]
+    outcomes += case.of_nvram()
+    files = [outcome.file for outcome in outcomes if outcome.file]
+    edits = plans.edits_of(files)
+    return {
+        "files": files,
+        "edits": edits,
+        "directories": sorted({posixpath.dirname(file["dest_path"]) for file in files if not _is_below(file["dest_path"], instances_paths[1])}),
+        # What survives must be seen by the dest under its own name.
+        "external_files": [*(facts.get("external_files") or []), *(path for outcome in outcomes for path in outcome.external)],
+        "fates": [outcome.fate for outcome in outcomes],
+        "lost": [outcome.fate["id"] for outcome in outcomes if outcome.fate["fate"] == "lost"],
+        "errors": [error for outcome in outcomes for error in outcome.errors] + _ties(facts),
+        "need": {
+            "vcpus": int(facts.get("vcpus") or 0),
+            "memory_mb": int(facts.get("memory_mb") or 0),
+            "disk_bytes": sum(int(file["virtual_bytes"]) for file in files if file["kind"] == "disk"),
+        },
+    }
+
+
+def not_accepted(name: str, uuid: str, lost: t.Sequence[str], accepted: t.Collection[str]) -> list[str]:
+    """The losses of a server that the operator has not named, as ``SERVER/DISK`` each."""
+    return [f"{name}/{target}" for target in lost if not {f"{name}/{target}", f"{uuid}/{target}"} & set(accepted)]
+
+
+class _Outcome(t.NamedTuple):
+    fate: Fate
+    file: MoveFile | None = None
+    external: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+class _Case:
+    """One server on its way to one dest."""
+
+    def __init__(self, record: Record, dest: str, words: Words, instances_paths: tuple[str, str], migration_uuid: str, image: Image | None) -> None:
+        self.record, self.dest, self.words, self.image = record, dest, words, image
+        self.instances_paths, self.migration_uuid = instances_paths, migration_uuid
+
+    def of_disk(self, disk: Disk) -> _Outcome:
+        """What becomes of a disk."""
+        name, path, role = disk["target"], disk.get("path") or "", disk.get("role")
+        if disk.get("type") == "network" or (disk.get("type") == "volume" and not moves(disk)):
+            return _Outcome({"id": name, "fate": "survives", "how": f"on the network ({text.shown(path)})"})
+        if disk.get("type") == "block" or path.startswith("/dev/"):
+            why = f"disk {name} is the block device {text.shown(path)}: that {self.dest} has the same one is never proven"
+            return _Outcome({"id": name, "fate": "lost", "how": "a block device of the lost node"}, errors=(why,))
+        paths = [path, *(link["path"] for link in disk.get("chain") or [])]
+        if all(self.is_shared(each) for each in paths):
+            return _Outcome({"id": name, "fate": "survives", "how": f"on storage that {self.dest} sees too ({text.shown(path)})"}, external=tuple(paths))
+        return self._made_anew(disk, role or "data")
+
+    def _made_anew(self, disk: Disk, role: str) -> _Outcome:
+        name, size = disk["target"], text.human_bytes(int(disk.get("virtual_bytes") or 0))
+        if disk.get("virtual_bytes") is None or disk.get("format") not in plans.FORMATS:
+            why = f"disk {name}: its size or format is not known, so it cannot be made anew"
+            return _Outcome({"id": name, "fate": "lost", "how": "unknown"}, errors=(why,))
+        if role == "swap":
+            return _Outcome({"id": name, "fate": "blank", "how": f"swap, {size}, made anew"}, self._file(disk, "blank"))
+        if role == "config_drive" and name in (self.record.get("config_drives") or {}):
+            return _Outcome({"id": name, "fate": "restored", "how": "config drive, from the record"}, self._file(disk, "restore"))
+        if role == "root" and self.image:
+            return _Outcome({"id": name, "fate": "lost", "how": f"root, {size}: made anew from {text.shown(self.image['path'])}"}, self._file(disk, "image"))
+        if role == "root":
+            why = f"disk {name} (root, {size}) was on {self.record.get('host')} alone: name an image on {self.dest} to make it from (-e evacuate_image=PATH)"
+            return _Outcome({"id": name, "fate": "lost", "how": f"root, {size}"}, errors=(why,))
+        return _Outcome({"id": name, "fate": "lost", "how": f"{role}, {size}: made anew, blank"}, self._file(disk, "blank"))
+
+    def of_nvram(self) -> list[_Outcome]:
+        """What becomes of the firmware variables; a server that never ran has none."""
+        nvram = self.record["facts"].get("nvram") or {}
+        path = nvram.get("path")
+        if not path or nvram.get("size_bytes", -1) == 0:
+            return []
+        if self.is_shared(path):
+            return [_Outcome({"id": "nvram", "fate": "survives", "how": f"on storage that {self.dest} sees too"}, external=(path,))]
+        if not self.record.get("nvram"):
+            return [_Outcome({"id": "nvram", "fate": "lost", "how": "firmware variables: made anew from the firmware's own"})]
+        size = int(nvram.get("size_bytes") or 0)
+        file = self._named({"id": "nvram", "kind": "nvram", "format": "raw", "way": "restore", "size_bytes": size, "virtual_bytes": size}, path, path)
+        return [_Outcome({"id": "nvram", "fate": "restored", "how": "firmware variables, from the record"}, file)]
+
+    def is_shared(self, path: str) -> bool:
+        """Whether the dest has just proven that it sees the directory of a file of the lost node."""
+        directory = posixpath.dirname(path)
+        return storage.is_same((self.record.get("storage") or {}).get(directory), self.words.get(directory), self.dest)
+
+    def _file(self, disk: Disk, way: str) -> MoveFile:
+        path, virtual = disk["path"] or "", int(disk["virtual_bytes"] or 0)
+        entry: MoveFile = {"id": disk["target"], "kind": "disk", "format": disk["format"] or "raw", "way": way, "size_bytes": 0, "virtual_bytes": virtual}
+        return self._named(entry, path, plans.mapped_path(path, *self.instances_paths))
+
+    def _named(self, entry: MoveFile, source: str, dest: str) -> MoveFile:
+        # Nothing is ever held under the held name: nobody can set a file of the lost node aside.
+        held = f"{source}.coldmove-held-{self.migration_uuid}"
+        names: MoveFile = {"source_path": source, "held_path": held, "dest_path": dest, "temp_path": f"{dest}.coldmove-{self.migration_uuid}"}
+        made: MoveFile = {**entry, **names, "allocated_bytes": 0, "grow_to_bytes": 0}
+        if entry["way"] == "image" and self.image:
+            made.update({"grow_to_bytes": entry["virtual_bytes"], "image_path": self.image["path"], "image_format": self.image["format"]})
+        return made
+
+
+def _ties(facts: Record) -> list[str]:
+    """What only the lost node had; disks and their chains are judged one by one."""
+    return [f"the server {tie}" for tie in facts.get("node_ties") or [] if not tie.startswith("disk ")]
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return path.startswith(posixpath.normpath(directory).rstrip("/") + "/")
+
+
+# --- who, and where to
+
+
+class Evacuee(t.TypedDict):
+    """One server of the lost node: where it can go (``candidates``, all with the same losses), what its move comes to, and why it cannot be done."""
+
+    uuid: str
+    name: str
+    candidates: list[scheduler.Candidate]
+    rejected: list[Rejection]
+    plans: dict[str, Plan]
+    fates: list[Fate]
+    need: Amount
+    errors: list[str]
+
+
+class Selection(t.NamedTuple):
+    """The servers to evacuate, and sentences about those that were named and cannot be meant."""
+
+    records: list[Record]
+    errors: list[str]
+
+
+def choose(records: t.Sequence[Record], wanted: t.Sequence[str], failed_host: str) -> Selection:
+    """The last-known records of ``failed_host`` that ``wanted`` (names or UUIDs; empty is all) means."""
+    mine = [record for record in records if record["host"] == failed_host]
+    if not wanted:
+        none = [] if mine else [f"no server is known to be on {failed_host}: {text.command('sync')} was never run while it was up, or it has none"]
+        return Selection(mine, none)
+    found: dict[str, Record] = {}
+    errors = []
+    for word in wanted:
+        matches = [record for record in mine if word in (record["name"], record["server_uuid"])]
+        if len(matches) == 1:
+            found[matches[0]["server_uuid"]] = matches[0]
+        elif matches:
+            errors.append(f"server {text.quoted(word)} is ambiguous, {failed_host} had {len(matches)} of this name: name it by its UUID")
+        else:
+            errors.append(_unknown(word, records, mine, failed_host))
+    return Selection(list(found.values()), errors)
+
+
+def _unknown(word: str, records: t.Sequence[Record], mine: t.Sequence[Record], failed_host: str) -> str:
+    elsewhere = next((record["host"] for record in records if word in (record["name"], record["server_uuid"])), None)
+    if elsewhere:
+        return f"server {text.quoted(word)} is known to be on {elsewhere}, not on {failed_host}"
+    similar = text.close_to(word, [record["name"] for record in mine])
+    hint = f". Did you mean {', '.join(text.quoted(name) for name in similar)}?" if similar else ""
+    return f"server {text.quoted(word)} is not known to be on {failed_host}{hint}"
+
+
+class Lost(t.NamedTuple):
+    """A node that is lost, and what the operator has said about its servers."""
+
+    host: str
+    instances_path: str
+    #: By node, what it has just read of the lost node's words.
+    words: t.Mapping[str, Words]
+    target_host: str = ""
+    image: Image | None = None
+    #: Losses that the operator has named, as ``SERVER/DISK``.
+    accepted: t.Collection[str] = ()
+
+
+def evacuees(records: t.Sequence[Record], lost: Lost, nodes: Nodes, migrations: t.Sequence[Migration]) -> list[Evacuee]:
+    """What becomes of each server, in the order of ``records``; each counts on its first candidate before the next one is looked at."""
+    room = scheduler.Scheduler(nodes, migrations)
+    return [_evacuee(record, lost, nodes, room, migrations) for record in records]
+
+
+def _evacuee(record: Record, lost: Lost, nodes: Nodes, room: scheduler.Scheduler, migrations: t.Sequence[Migration]) -> Evacuee:
+    plans_by_host = {
+        host: plan(record, host, lost.words.get(host, {}), (lost.instances_path, (node.get("facts") or {}).get("instances_path", "")), NO_MIGRATION, lost.image)
+        for host, node in nodes.items()
+        if host != lost.host and node.get("reachable")
+    }
+    # Where least is lost; and room is asked for what has to be made there.
+    best = min(plans_by_host.values(), key=lambda found: (bool(found["errors"]), len(found["lost"])), default=None)
+    facts = {**record["facts"], "uuid": record["server_uuid"], "name": record["name"]}
+    need = best["need"] if best else NOTHING
+    request = scheduler.request_for(t.cast("t.Any", facts), lost.host, lost.target_host, need, flavor=record.get("flavor"))
+    selection = room.select(request)
+    candidates, rejected = _without_greater_loss(selection, plans_by_host, best)
+    if candidates:
+        room.take(candidates[0]["host"], request)
+    chosen = plans_by_host[candidates[0]["host"]] if candidates else best
+    errors = _refusals(record, chosen, lost) if candidates else [_no_valid_host(record, selection["error"], rejected)]
+    return {
+        "uuid": record["server_uuid"],
+        "name": record["name"],
+        "candidates": candidates,
+        "rejected": rejected,
+        "plans": plans_by_host,
+        "fates": chosen["fates"] if chosen else [],
+        "need": need,
+        "errors": [*errors, *(f"{text.shown(record['name'])}: {reason}" for reason in _in_the_way(record["server_uuid"], migrations))],
+    }
+
+
+def _without_greater_loss(
+    selection: scheduler.Selection, plans_by_host: t.Mapping[str, Plan], best: Plan | None
+) -> tuple[list[scheduler.Candidate], list[Rejection]]:
+    """An alternate takes over in silence, so it must not lose more than what the operator has been told of."""
+    candidates, rejected = [], list(selection["rejected"])
+    for candidate in selection["candidates"]:
+        found = plans_by_host[candidate["host"]]
+        more = [] if best is None or found["lost"] == best["lost"] else [f"the content of {', '.join(found['lost'])} would be lost there, elsewhere not"]
+        if found["errors"] or more:
+            rejected.append({"host": candidate["host"], "reasons": found["errors"] or more})
+        else:
+            candidates.append(candidate)
+    return candidates, rejected
+
+
+def _refusals(record: Record, chosen: Plan | None, lost: Lost) -> list[str]:
+    missing = not_accepted(record["name"], record["server_uuid"], chosen["lost"] if chosen else [], lost.accepted)
+    if not chosen or not missing:
+        return []
+    told = "; ".join(f"{fate['id']} ({fate['how']})" for fate in chosen["fates"] if fate["fate"] == "lost")
+    return [f"{text.shown(record['name'])}: the content of {told} is lost. To accept that: -e accept_lost_disks={','.join(missing)}"]
+
+
+def _no_valid_host(record: Record, error: str, rejected: t.Sequence[Rejection]) -> str:
+    reasons = "; ".join(f"{each['host']}: {', '.join(each['reasons'])}" for each in rejected)
+    return f"{text.shown(record['name'])}: {error or 'no valid host: ' + (reasons or 'no other node answers')}"
+
+
+def _in_the_way(server_uuid: str, migrations: t.Sequence[Migration]) -> list[str]:
+    """A move of the server that has not ended. An evacuation that was killed is continued instead."""
+    return [
+        f"migration {migration.get('id')} ({migration.get('migration_type')}, {migration.get('source_host')} to {migration.get('dest_host')}) is "
+        f"{migration.get('status')}, its other node decides: {text.command('recover', migration.get('server_name') or '', server_uuid)}"
+        for migration in migrations
+        if migration.get("server_uuid") == server_uuid and migration.get("status") in ACTIVE and migration.get("migration_type") != "evacuation"
+    ]
+
+
+def in_order(records: t.Sequence[Record], first: t.Sequence[str]) -> list[Record]:
+    """Those that the operator wants first, in that order; then those that ran, then the others, by name."""
+
+    def rank(record: Record) -> tuple[int, bool, str]:
+        named = [first.index(word) for word in (record["name"], record["server_uuid"]) if word in first]
+        return min(named, default=len(first)), record.get("state") != "running", record["name"]
+
+    return sorted(records, key=rank)
