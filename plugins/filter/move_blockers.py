@@ -53,6 +53,10 @@ options:
     description: Why the data channel from source to dest did not open. Empty if it did.
     type: str
     default: ""
+  evacuation:
+    description: The source is lost. Only the dest is asked.
+    type: bool
+    default: false
   in_place:
     description: The server stays on its node, source and dest are one.
     type: bool
@@ -101,9 +105,11 @@ def move_blockers(
     in_place: t.Any = False,
     refusals: t.Any = None,
     flavor: t.Any = None,
+    evacuation: t.Any = False,
 ) -> list[str]:
     """All reasons."""
     options: t.Any = {"own_migration": text_or_empty(own_migration), "channel_error": text_or_empty(channel_error)}
+    options["evacuation"] = bool(evacuation)
     options["in_place"], options["refusals"] = bool(in_place), [str(reason) for reason in refusals or []]
     options["flavor"] = a_dict(flavor, "flavor") if flavor else None
     if need:

@@ -27,7 +27,7 @@ options:
   verb:
     description: The verb.
     type: str
-    choices: [cold_migrate, resize, confirm, revert]
+    choices: [cold_migrate, resize, confirm, revert, evacuate]
     required: true
   server_uuid:
     description: UUID of the server.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery, servers
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, guarded, plain, text_or_empty
 
 DOCUMENTATION = r"""
@@ -60,10 +60,11 @@ _value:
 """
 
 
-def recovery_decision(record: t.Any, source_state: t.Any = None, dest_state: t.Any = None, seen_on: t.Any = "") -> t.Any:
+def recovery_decision(record: t.Any, source_state: t.Any = None, dest_state: t.Any = None, seen_on: t.Any = "", *, nodes: t.Any = None) -> t.Any:
     """Decide."""
     migration = t.cast("t.Any", a_dict(record, "the migration"))
-    return recovery.decide(migration, _state(source_state, "source_state"), _state(dest_state, "dest_state"), text_or_empty(seen_on))
+    found = text_or_empty(seen_on) or servers.seen_elsewhere(migration, t.cast("t.Any", a_dict(nodes or {}, "nodes")))
+    return recovery.decide(migration, _state(source_state, "source_state"), _state(dest_state, "dest_state"), found)
 
 
 def _state(value: t.Any, name: str) -> t.Any:

@@ -137,6 +137,10 @@ def names_of_servers(value: t.Any) -> t.Any:
 OF_VERBS: t.Mapping[str, Convert] = {
     "server": names_of_servers,
     "target_host": one_word,
+    "failed_host": one_word,
+    "accept_mass_failure": boolean,
+    "accept_lost_disks": words,
+    "evacuate_batch": positive,
     "host": one_word,
     "older_than": seconds,
     "accept_lost_writes": boolean,

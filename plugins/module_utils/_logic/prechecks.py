@@ -31,7 +31,7 @@ _VERBS = ("is", "has", "uses", "shares", "keeps")
 class Options(t.TypedDict, total=False):
     """``own_migration``: UUID of the record that this very move has opened already. ``channel_error``: why the data channel did not open.
 
-    ``in_place``: the server stays on its node. ``refusals``: reasons that the verb itself has found (those of a resize), told with the rest.
+    ``in_place``: the server stays on its node. ``evacuation``: the source is lost. ``refusals``: reasons that the verb itself has found (those of a resize), told with the rest.
     """
 
     own_migration: str
@@ -40,6 +40,7 @@ class Options(t.TypedDict, total=False):
     in_place: bool
     flavor: t.Mapping[str, t.Any] | None
     refusals: t.Sequence[str]
+    evacuation: bool
 
 
 class Move(t.NamedTuple):
@@ -75,7 +76,8 @@ def move_blockers(
     options: Options | None = None,
 ) -> list[str]:
     """All reasons of both ends, each once; empty if the move may go on."""
-    return _reasons(Move(server, source, dest, answers, files, migrations, options or {}), CHECKS)
+    move = Move(server, source, dest, answers, files, migrations, options or {})
+    return _reasons(move, DEST_CHECKS if move.options.get("evacuation") else CHECKS)
 
 
 def source_blockers(
@@ -258,9 +260,8 @@ SOURCE_CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
 )
 
 #: The one list of pre-checks, in the order in which their reasons are listed.
-CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
-    *SOURCE_CHECKS,
-    different_machines,
+#: Those of the dest alone: all that there is to ask when the source is lost.
+DEST_CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
     dest_fits,
     no_leftovers,
     no_collision,
@@ -270,8 +271,9 @@ CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
     cpu_compatible,
     emulator_there,
     definable,
-    channel_opens,
 )
+
+CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (*SOURCE_CHECKS, different_machines, *DEST_CHECKS, channel_opens)
 
 
 def _after(answer: str) -> str:

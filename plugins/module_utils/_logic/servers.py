@@ -76,6 +76,16 @@ def lock_of(server_uuid: str, nodes: Nodes) -> Locked | None:
     return next((domain["locked"] for domain in domains if domain.get("uuid") == server_uuid and domain.get("locked")), None)
 
 
+def seen_elsewhere(migration: Migration, nodes: Nodes) -> str:
+    """A node that has the server of an ended migration by now, and is none of its two; empty if there is none."""
+    ends = (migration.get("source_host"), migration.get("dest_host"))
+    return next((name for name, node in nodes.items() if name not in ends and _has(node, migration.get("server_uuid"))), "")
+
+
+def _has(node: Node, server_uuid: t.Any) -> bool:
+    return any(domain.get("uuid") == server_uuid for domain in (node.get("facts") or {}).get("domains", []))
+
+
 def _split(server: t.Any, directory: _Directory) -> list[str]:
     if server is None:
         return []

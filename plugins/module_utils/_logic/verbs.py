@@ -43,11 +43,13 @@ def next_step(
     locked: Locked | None = None,
     flavor: t.Any = None,
 ) -> Next:
-    """What ``verb`` (cold_migrate, resize, confirm, revert) is to do about a server, which its owner may have ``locked``.
+    """What ``verb`` (cold_migrate, resize, confirm, revert, evacuate) is to do about a server, which its owner may have ``locked``.
 
     ``flavor``: what it is to be resized to, a name or a mapping.
     """
     latest = latest_of(migrations, server_uuid)
+    if verb == "evacuate":
+        return _evacuate(latest, liveness)
     if verb in _MOVES:
         return _move(_MOVES[verb], latest, liveness, target_host, flavor)
     if verb not in _ENDS:
@@ -81,6 +83,15 @@ def _move(kind: str, latest: Migration | None, liveness: Liveness, target_host: 
     if another and latest.get("status") not in recovery.BEFORE_HOLD:
         return _refuse(latest, f"a run that was killed had begun a {latest.get('migration_type')} to {_became(latest)}: recover first")
     return {"next": "adopt", "reason": "", "migration": latest}
+
+
+def _evacuate(latest: Migration | None, liveness: Liveness) -> Next:
+    """Locked servers, and those in any stuck state, are evacuated too; only another run that is at work is in the way."""
+    if latest is None or latest.get("status") not in ACTIVE:
+        return {"next": "plan", "reason": "", "migration": latest}
+    if latest.get("migration_type") != "evacuation":
+        return _refuse(latest, f"its {latest.get('migration_type')} has not ended")
+    return _in_the_way(latest, liveness) or {"next": "adopt", "reason": "", "migration": latest}
 
 
 def _is_flavor(asked: t.Any, kept: t.Mapping[str, t.Any]) -> bool:
