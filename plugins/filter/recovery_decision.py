@@ -39,6 +39,9 @@ options:
     description: A node on which the server is defined now, if any. Only asked for what an ended migration left behind.
     type: str
     default: ""
+  nodes:
+    description: The nodes, as the filter P(coldmove.libvirt.nodes#filter) gives them, to find O(seen_on) by.
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -50,11 +53,12 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(decision) is V(roll_back), V(finish), V(resume_confirm), V(resume_revert), V(clean_gone), V(clean_pending), V(nothing) or V(blocked).
+    - C(decision) is V(roll_back), V(finish), V(resume_confirm), V(resume_revert), V(clean_gone), V(clean_pending), V(clean_returned), V(nothing) or V(blocked).
     - C(reason) is a sentence for people.
     - >-
       C(steps) is what to do, in this order, of V(withdraw_dest) (stop and undefine on the dest, keep the files), V(define_dest), V(start_dest),
-      V(restore_source) (defined and off), V(start_source), V(clean_dest) (delete the files that the record names), V(delete_held) and V(close).
+      V(restore_source) (defined and off), V(start_source), V(clean_dest) (delete the files that the record names), V(delete_held), V(merge_held),
+      V(clean_source) (remove what a node that has returned has of an evacuated server) and V(close).
     - C(pending_hosts) is a list of nodes that cannot be cleaned now.
   type: dict
 """

@@ -41,8 +41,12 @@ options:
     type: str
     choices: [offered, committed, absent]
     required: true
+  contents:
+    description: What the record store has kept of files that are restored, by O(files[].id), as M(coldmove.libvirt.server_record_info) returns it.
+    type: dict
+    default: {}
   address:
-    description: Name, IPv4 or IPv6 address of the source on the migration network. Required if O(state=offered).
+    description: Name, IPv4 or IPv6 address of the source on the migration network. Required if O(state=offered) and a file is to be copied.
     type: str
   port:
     description: Port of the source's sshd.

@@ -31,7 +31,8 @@ _VERBS = ("is", "has", "uses", "shares", "keeps")
 class Options(t.TypedDict, total=False):
     """``own_migration``: UUID of the record that this very move has opened already. ``channel_error``: why the data channel did not open.
 
-    ``in_place``: the server stays on its node. ``evacuation``: the source is lost. ``refusals``: reasons that the verb itself has found (those of a resize), told with the rest.
+    ``in_place``: the server stays on its node. ``evacuation``: the source is lost. ``refusals``: reasons that the verb itself has found (those of a
+    resize), told with the rest.
     """
 
     own_migration: str

@@ -26,7 +26,9 @@ def clean(host: LibvirtHost, server_uuid: str, files: t.Sequence[MoveFile], own_
     """
     state = host.state(server_uuid)
     if state not in (None, "shutoff"):
-        raise ColdmoveError(f"server {server_uuid} is {state} on this node, which it was evacuated from: nothing was touched. Find out which copy is to be kept")
+        raise ColdmoveError(
+            f"server {server_uuid} is {state} on this node, which it was evacuated from: nothing was touched. Find out which copy is to be kept"
+        )
     if state is not None and not dry_run:
         host.set_autostart(server_uuid, False)
         host.undefine(server_uuid)
