@@ -127,7 +127,7 @@ def test_nobody_answers(world: World, guests: dict[str, GuestState]) -> None:
     """What the records know stays down and says why, over any number of boots; then one command starts what is at home."""
     reboot(world, "node1")
     with silence(world, "node1"):
-        for _ in range(2):
+        for _boot in range(2):
             reboot(world, "node1")
             wait_for("autostart of own", lambda: world.lab.running_on(guests["own"]) == ["node1"], 30)
             refused(world, "node1", guests["home"], "has not answered since boot", "records1", "coldmove-guard --retry")

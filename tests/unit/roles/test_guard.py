@@ -198,7 +198,7 @@ def test_who_has_answered_stays_answered(guard: t.Any) -> None:
 def test_many_that_are_refused_ask_once(guard: t.Any) -> None:
     """libvirt autostarts one after the other, and each question that is not answered takes seconds."""
     guard.write(guard.LAST_ANSWER, ANSWER)
-    for _ in range(20):
+    for _start in range(20):
         assert start(guard, HERE) == 1
     assert guard.asked == 1
 
