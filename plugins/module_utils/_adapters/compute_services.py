@@ -14,10 +14,12 @@ from .._logic import services
 from .._logic.errors import ColdmoveError
 from .record_database import DEFAULT_PATH, HAS_SQLALCHEMY, Database
 from .record_rows import Row, decode, encode, iso
-from .records import MIGRATIONS, Change
+from .records import Change
 
 if HAS_SQLALCHEMY:
     import sqlalchemy as sa
+
+    from .records import MIGRATIONS
 
     NODES: t.Final = sa.table("coldmove_nodes", *(sa.column(name) for name in ("host", *services.FLAGS)))
 

@@ -20,7 +20,6 @@ from .._logic import storage as storage_rules
 from .._logic import transitions
 from .record_database import DEFAULT_PATH, HAS_SQLALCHEMY, Database
 from .record_rows import Row, decode, encode, iso
-from .records import EVENTS, MIGRATIONS
 
 #: What a node tells of a server (module virt_server_snapshot). The last three can hold secrets, or are large.
 OPEN_TO_ALL: t.Final = ("server_uuid", "name", "state", "autostart", "flavor", "facts")
@@ -28,6 +27,8 @@ DEFINITION: t.Final = ("xml", "nvram", "config_drives")
 
 if HAS_SQLALCHEMY:
     import sqlalchemy as sa
+
+    from .records import EVENTS, MIGRATIONS
 
     SERVERS: t.Final = sa.table("coldmove_servers", *(sa.column(name) for name in (*OPEN_TO_ALL, *DEFINITION, "host", "seen_at")))
     STORAGE: t.Final = sa.table("coldmove_storage", *(sa.column(name) for name in ("host", "directory", "identity", "seen_by", "seen_at")))
