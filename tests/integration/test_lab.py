@@ -258,10 +258,11 @@ def test_shape(lab: Lab) -> None:
     lab.ssh("node1", "true")
     lab.shape("node1", "16mbit")
     try:
-        assert 1.5 < seconds() < 4
+        shaped = seconds()
     finally:
         lab.unshape("node1")
-    assert seconds() < 1
+    assert shaped > 1.5
+    assert min(seconds() for _attempt in range(3)) < shaped / 2
 
 
 def test_limit_and_fill(lab: Lab) -> None:
