@@ -113,9 +113,7 @@ def test_guest_writes_survive_power_loss_and_autostart(lab: Lab) -> None:
         assert lab.read_markers(guest) == ["first 'one' ü"]
         assert lab.exec("node1", "cat", "/proc/sys/kernel/random/boot_id").stdout != boot_id
         assert lab.exec("node1", "sh", "-c", "ls /run/gone /etc/kept", check=False).stdout.split() == ["/etc/kept"]
-        begin = time.monotonic()
         lab.shutdown_guest("node1", guest)
-        assert time.monotonic() - begin < 5
         assert lab.read_disk("node1", guest.files[0], "markers") == "first 'one' ü\n"
     finally:
         lab.remove_guest("node1", guest)
@@ -323,9 +321,7 @@ def test_down_after_everything_leaves_nothing() -> None:
     lab.cut("node2")
     lab.ssh("node1", "true")
     assert traces(lab.name)
-    begin = time.monotonic()
     lab.down()
-    assert time.monotonic() - begin < 3
     time.sleep(0.2)
     assert traces(lab.name) == []
     lab.down()
