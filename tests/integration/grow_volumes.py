@@ -45,6 +45,8 @@ def main() -> None:
         run("lvcreate", "-qq", "-L", "40M", "--thinpool", "pool", "vg-t")
         run("lvcreate", "-qq", "-V", "16M", "--thin", "-n", "thin", "vg-t/pool")
         a_thin_volume_needs_no_room(host, "/dev/mapper/vg--t-thin")
+    for image_format in ("raw", "qcow2"):
+        an_overlay_is_merged_into_a_volume_that_grows_first(image_format)
 
 
 def grow(host: libvirt_host.LibvirtHost, disk: growing.Disk, size: str, check_mode: bool = False) -> tuple[bool, int, int]:
@@ -81,6 +83,24 @@ def a_thin_volume_needs_no_room(host: libvirt_host.LibvirtHost, path: str) -> No
     disk = growing.image_at(host, path, "raw")
     assert lvm.volume(path).free_bytes is None
     assert grow(host, disk, "1G") == (True, 16 * MIB, 1024 * MIB)
+
+
+def an_overlay_is_merged_into_a_volume_that_grows_first(image_format: str) -> None:
+    """Confirm of a resize on the same node of a server that is off; the same at a second time, after a kill."""
+    path, overlay, content = f"/dev/vg-t/{image_format}", f"/tmp/overlay-{image_format}", "/tmp/content"
+    run("lvcreate", "-qq", "-L", "20M", "-n", image_format, "vg-t")
+    if image_format == "qcow2":
+        run("qemu-img", "create", "-q", "-f", "qcow2", path, "16M")
+    assert growing.greatest_bytes(path, image_format) > 40 * MIB
+    qemu_img.create_overlay(overlay, path, image_format, 32 * MIB)
+    with open(content, "wb") as stream:
+        stream.write(b"coldmove" * (30 * MIB // 8) + bytes(2 * MIB))
+    run("qemu-img", "convert", "-n", "-f", "raw", "-O", "qcow2", content, overlay)
+    for _time in range(2):
+        growing.grow_device(path, image_format, 32 * MIB)
+        qemu_img.commit_overlay(overlay)
+        run("qemu-img", "compare", "-q", "-f", "raw", "-F", image_format, content, path)
+    assert qemu_img.info(path, image_format, devices=True).virtual_bytes == 32 * MIB
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 # Copyright (c) 2026, coldmove contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Resize on the lab, of servers that are special: a root disk on the network, CPUs of their own, file systems that are to grow (cases 42, 53, 56)."""
+"""Resize on the lab, of servers that are special.
+
+A root disk on the network or on a block device, CPUs of their own, file systems that are to grow (cases 42, 53, 56).
+"""
 
 from __future__ import annotations
 
@@ -94,6 +97,57 @@ def test_root_on_the_network(world: World, volume: GuestState) -> None:
     assert source.search(definition(world, "node1", volume))
     assert world.lab.guest_info(volume)["vda_bytes"] == str(GIB)
     assert laws.claims(world.lab, volume) == []
+
+
+# --- a root disk on a block device
+
+
+def on_the_device(text: str, device: str) -> str:
+    """The definition with its first disk on a block device."""
+    domain = ET.fromstring(text)
+    disk = next(domain.iter("disk"))
+    disk.set("type", "block")
+    disk.remove(next(disk.iter("source")))
+    ET.SubElement(disk, "source", dev=device)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def with_device(world: World, image_format: str, size_bytes: int) -> tuple[GuestState, str]:
+    """A running server whose root disk of 1 GiB is on a block device of its node."""
+    words = server_metadata({"name": "m1.old", **PLAIN})
+    guest = world.lab.define_guest("node1", GuestSpec(f"device-{image_format}", [DiskSpec(GIB, image_format, content_mib=1)], metadata=words))
+    device = world.lab.block_device("node1", image_format, size_bytes)
+    world.lab.exec("node1", "qemu-img", "convert", "-n" if image_format == "raw" else "-q", "-f", image_format, "-O", image_format, guest.files[0], device)
+    world.lab.exec("node1", "virsh", "-q", "define", "/dev/stdin", stdin=on_the_device(definition(world, "node1", guest), device))
+    world.lab.start_guest("node1", guest)
+    world.lab.write_marker(guest, guest.name)
+    return guest, device
+
+
+@pytest.mark.parametrize(("image_format", "device_bytes", "root_gb"), [("raw", GIB, 1), ("qcow2", 2 * GIB + 64 * MIB, 2)])
+def test_root_on_a_block_device(world: World, image_format: str, device_bytes: int, root_gb: int) -> None:
+    """On its own node: an overlay in the instances path, merged into the device by confirm and dropped by revert. Elsewhere, or beyond the device: refused."""
+    guest, device = with_device(world, image_format, device_bytes)
+    before, larger = definition(world, "node1", guest), {"vcpus": 2, "memory_mb": 192, "root_gb": root_gb}
+    resize(world, guest, larger, "node2").refused("node1", "block device")
+    resize(world, guest, {**larger, "root_gb": 3}, "node1").refused("node1", f"it is on the block device {device}, which has room for")
+    for ending, more in (("revert", LOSE), ("confirm", {})):
+        resize(world, guest, larger, "node1").check()
+        world.lab.wait_ready(guest)
+        info = world.lab.guest_info(guest)
+        assert (info["vcpus"], info["vda_bytes"]) == ("2", str(root_gb * GIB))
+        (overlay,) = laws.names_on(world.lab, "node1", laws.record(world.lab, guest)["uuid"])
+        assert f"file='{overlay}'" in definition(world, "node1", guest)
+        world.lab.write_marker(guest, ending)
+        world.play(ending, server=guest.name, **more).check()
+        laws.check_runs_on(world.lab, guest, "node1", [guest.name] if ending == "revert" else [guest.name, ending])
+        assert laws.names_on(world.lab, "node1", "coldmove") == []
+        if ending == "revert":
+            assert definition(world, "node1", guest) == before
+    (disk,) = ET.fromstring(definition(world, "node1", guest)).iter("disk")
+    assert (disk.get("type"), next(disk.iter("driver")).get("type"), next(disk.iter("source")).get("dev")) == ("block", image_format, device)
+    assert world.lab.guest_info(guest)["vda_bytes"] == str(root_gb * GIB)
+    world.remove(guest)
 
 
 # --- CPUs of their own

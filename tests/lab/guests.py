@@ -132,6 +132,19 @@ class Guests(Nodes):
         for path in [*found.files, console_path(found.uuid)]:
             self.exec(node, "rm", "-f", "--", path)
 
+    def block_device(self, node: str, name: str, size_bytes: int) -> str:
+        """Give a node a block device, until it loses its power; returns its path."""
+        image, path = self.paths.data / node / f"{name}.img", f"/dev/{name}"
+        with image.open("wb") as file:
+            file.truncate(size_bytes)
+        loop = run("losetup", "--find", "--show", str(image)).stdout.strip()
+        number = os.stat(loop).st_rdev
+        self.exec(node, "mknod", path, "b", str(os.major(number)), str(os.minor(number)))
+        # A process of the node keeps it open, and it is told to go when nobody does: nothing is left on the machine, however the lab ends.
+        self.exec(node, "sh", "-c", 'setsid sleep infinity <"$1" >/dev/null 2>&1 &', "sh", path)
+        run("losetup", "--detach", loop)
+        return path
+
     def guest(self, guest: GuestState | str) -> GuestState:
         """What the lab knows of a guest."""
         if isinstance(guest, GuestState):

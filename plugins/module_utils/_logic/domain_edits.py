@@ -22,6 +22,7 @@ def edit(
     xml: str,
     *,
     disks: t.Mapping[str, str] | None = None,
+    devices: t.Collection[str] = (),
     formats: t.Mapping[str, str] | None = None,
     without: t.Collection[str] = (),
     networks: t.Mapping[str, str] | None = None,
@@ -32,16 +33,16 @@ def edit(
 ) -> str:
     """The same domain with these edits. Doing it twice changes nothing more.
 
-    ``disks``: new path by target. ``formats``: format of the disk's file by target, where it is another one now. ``without``: targets of disks
-    that are gone. ``networks``: new name by old name. ``nvram``: new path. ``origin``: UUID of the migration that defines the domain.
-    ``flavor``: with a name a whole flavor, which is written into the metadata too; without one, values to set (vcpus, memory_mb).
-    ``placement``: where on the node the flavor's vCPUs and memory go, see placement.py.
+    ``disks``: new path by target. ``devices``: targets whose new path is a block device, not a file. ``formats``: format of the disk's file by
+    target, where it is another one now. ``without``: targets of disks that are gone. ``networks``: new name by old name. ``nvram``: new path.
+    ``origin``: UUID of the migration that defines the domain. ``flavor``: with a name a whole flavor, which is written into the metadata too;
+    without one, values to set (vcpus, memory_mb). ``placement``: where on the node the flavor's vCPUs and memory go, see placement.py.
     """
     root = parse(xml)
     gone = set(without)
     try:
         _remove_disks(root, gone)
-        _map_disks(root, {target: path for target, path in (disks or {}).items() if target not in gone})
+        _map_disks(root, {target: path for target, path in (disks or {}).items() if target not in gone}, devices)
         _set_formats(root, {target: name for target, name in (formats or {}).items() if target not in gone})
         _map_networks(root, networks or {})
         if nvram:
@@ -88,15 +89,16 @@ def _remove_disks(root: Element, targets: t.Collection[str]) -> None:
                 element.getparent().remove(element)
 
 
-def _map_disks(root: Element, paths: t.Mapping[str, str]) -> None:
+def _map_disks(root: Element, paths: t.Mapping[str, str], devices: t.Collection[str]) -> None:
     for target, element in _disks(root, paths).items():
-        if element.get("type") not in ("file", "volume", None):
+        if element.get("type") not in ("file", "block", "volume", None):
             raise ColdmoveError(f"Disk {target} is of type {element.get('type')}: it has no file whose path could be changed. Nothing was changed.")
         source = domain_tree.child(element, "source")
-        for attribute in ("pool", "volume", "mode", "index"):
+        for attribute in ("pool", "volume", "mode", "index", "file", "dev"):
             source.attrib.pop(attribute, None)
-        element.set("type", "file")
-        source.set("file", _absolute(paths[target], f"disk {target}"))
+        is_device = target in devices
+        element.set("type", "block" if is_device else "file")
+        source.set("dev" if is_device else "file", _absolute(paths[target], f"disk {target}"))
 
 
 def _set_formats(root: Element, formats: t.Mapping[str, str]) -> None:

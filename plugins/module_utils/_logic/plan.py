@@ -66,9 +66,9 @@ def plan_files(
     ``sizes``: the virtual size in bytes that a disk is to have on the dest, by target; 0 for a swap disk that goes. ``in_place``: the node stays the same.
     """
     wanted = sizes or {}
-    disks = [disk for disk in server.get("disks", []) if moves(disk) and not _disk_refusals(disk, in_place)]
+    disks = [disk for disk in server.get("disks", []) if _takes_part(disk, in_place) and not _disk_refusals(disk, in_place)]
     if in_place:
-        files = [_local_file(disk, migration_uuid, wanted) for disk in disks if resizing.gets_another_file(disk, wanted)]
+        files = [_local_file(disk, dest_instances_path, migration_uuid, wanted) for disk in disks if resizing.gets_another_file(disk, wanted)]
     else:
         files = [_disk_file(disk, source_instances_path, dest_instances_path, migration_uuid, wanted) for disk in disks]
         files += _nvram_files(server, migration_uuid)
@@ -94,19 +94,18 @@ def edits_of(files: t.Sequence[MoveFile]) -> Edits:
     }
 
 
+def _takes_part(disk: Disk, in_place: bool) -> bool:
+    """Whether a move has to do something about a disk. A block device stays on its node; swap on one stays as it is."""
+    return moves(disk) or (in_place and disk.get("type") == "block" and not disk.get("readonly") and disk.get("role") != "swap")
+
+
 def refusals(server: Server, files: t.Sequence[MoveFile], in_place: bool = False) -> list[str]:
     """Why ``server`` cannot be moved with these files: every disk must be among them, under a name of its own."""
     planned = {file["id"] for file in files}
     errors: list[str] = []
-    if in_place:
-        errors += [
-            f"disk {text.shown(disk.get('target'))} is a block device ({text.shown(disk.get('path'))}): a resize on the same node needs disks that are files"
-            for disk in server.get("disks", [])
-            if disk.get("type") == "block" and not disk.get("readonly")
-        ]
     for disk in server.get("disks", []):
         # What the domain facts refuse already is not said twice.
-        if moves(disk) and disk.get("target") not in planned and not _is_blocked(server, disk):
+        if _takes_part(disk, in_place) and disk.get("target") not in planned and not (_is_blocked(server, disk) and not in_place):
             missing = [] if in_place else [f"disk {text.shown(disk.get('target'))} is not among the files of this move"]
             errors += _disk_refusals(disk, in_place) or missing
     for file in files:
@@ -122,12 +121,14 @@ def mapped_path(path: str, source_instances_path: str, dest_instances_path: str)
     return full
 
 
-def _disk_refusals(disk: Disk, in_place: bool = False) -> list[str]:
+def _disk_refusals(disk: Disk, in_place: bool) -> list[str]:
     name, path = f"disk {text.shown(disk.get('target', '?'))}", disk.get("path")
     if not path or not path.startswith("/"):
         return [f"{name} has no absolute path ({text.quoted(path or '')}): it cannot be moved"]
     reasons = []
-    if disk.get("type") == "block":
+    if disk.get("type") == "block" and in_place and not resizing.is_device(disk):
+        reasons.append(f"{name} is a whole SCSI device ({text.shown(path)}): no overlay can stand on it")
+    elif disk.get("type") == "block" and not in_place:
         reasons.append(f"{name} is a block device ({text.shown(path)}): only disks that are files can be moved")
     if disk.get("format") not in FORMATS:
         named = text.quoted(disk["format"]) if disk.get("format") else "not named in the definition"
@@ -174,8 +175,11 @@ def _disk_file(disk: Disk, source_instances_path: str, dest_instances_path: str,
     }
 
 
-def _local_file(disk: Disk, migration_uuid: str, sizes: t.Mapping[str, int]) -> MoveFile:
+def _local_file(disk: Disk, instances_path: str, migration_uuid: str, sizes: t.Mapping[str, int]) -> MoveFile:
     file = _disk_file(disk, "", "", migration_uuid, sizes)
+    if resizing.is_device(disk):
+        # Nothing can lie beside a device.
+        file["temp_path"] = posixpath.join(posixpath.normpath(instances_path), f"{disk['target']}.coldmove-{migration_uuid}")
     if file["way"] == "blank":
         file["way"] = "replace"
     if file["way"] == "copy":

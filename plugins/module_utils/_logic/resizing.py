@@ -151,9 +151,14 @@ def one_disk_takes_the_change(server: Server, _old: Flavor, new: Flavor) -> t.It
 
 
 def disks_can_grow(server: Server, _old: Flavor, new: Flavor) -> t.Iterator[str]:
-    """Their format allows it, and nothing in them keeps the old size. A swap disk is made anew, so it always can."""
+    """Their format allows it, and nothing in them keeps the old size. A swap disk is made anew, so it always can, but on a block device."""
     changed = sizes(server, new)
     for disk in server.get("disks", []):
+        if disk.get("role") == "swap" and disk.get("target") in changed and is_device(disk):
+            yield (
+                f"{_name(disk)} is swap on the block device {text.shown(disk.get('path'))}, which cannot be made anew beside the old one: choose a flavor "
+                f"with swap_mb {_units(_total([disk]), PARTS[2])}"
+            )
         if disk.get("role") == "swap" or disk.get("target") not in changed:
             continue
         grow = f"{_name(disk)} would grow to {text.human_bytes(changed[disk['target']])}"
@@ -161,6 +166,9 @@ def disks_can_grow(server: Server, _old: Flavor, new: Flavor) -> t.Iterator[str]
             yield f"{grow}, but disks of the format {text.quoted(disk.get('format'))} cannot: only {' and '.join(FORMATS)} can"
         if disk.get("readonly"):
             yield f"{grow}, but it is read-only"
+        if "greatest_bytes" in disk and changed[disk["target"]] > disk["greatest_bytes"]:
+            most = f"which has room for {text.human_bytes(disk['greatest_bytes'])} at most"
+            yield f"{grow}, but it is on the block device {text.shown(disk.get('path'))}, {most}: extend the device, or its volume group, first"
         snapshots = int(disk.get("internal_snapshots") or 0)
         if snapshots:
             yield (
@@ -223,7 +231,8 @@ def need(server: Server, new: Flavor, *, in_place: bool = False) -> Amount:
     kept, has the bytes that it has.
     """
     changed = sizes(server, new)
-    disks = [disk for disk in server.get("disks", []) if capacity.moves(disk)]
+    # On its own node the overlay of a block device is a file like those of the others.
+    disks = [disk for disk in server.get("disks", []) if capacity.moves(disk) or (in_place and is_device(disk) and gets_another_file(disk, changed))]
     disk_bytes = sum(changed.get(disk.get("target", ""), int(disk.get("virtual_bytes") or 0)) for disk in disks)
     if in_place:
         disk_bytes += sum(_allocated(disk) for disk in disks if gets_another_file(disk, changed))
@@ -233,6 +242,11 @@ def need(server: Server, new: Flavor, *, in_place: bool = False) -> Amount:
 def gets_another_file(disk: Disk, changed: t.Container[str]) -> bool:
     """Whether the old file of a disk is kept beside a new one in a resize on the same node: all that the guest can write, of swap what changes."""
     return disk.get("target", "") in changed if disk.get("role") == "swap" else not disk.get("readonly")
+
+
+def is_device(disk: Disk) -> bool:
+    """Whether a disk is a block device of its node: it stays there, and can be resized there."""
+    return disk.get("type") == "block" and disk.get("device", "disk") == "disk"
 
 
 def source_need(server: Server) -> Amount:

@@ -111,6 +111,8 @@ class Disk(t.TypedDict, total=False):
     virtual_bytes: int | None
     allocated_bytes: int | None
     size_bytes: int | None
+    #: Of a block device: the virtual size that the disk can have at most.
+    greatest_bytes: int
     internal_snapshots: int
     readonly: bool
     shareable: bool

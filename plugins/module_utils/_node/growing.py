@@ -26,6 +26,8 @@ Result = dict[str, t.Any]
 ROOM_FOR_TABLES_BYTES = 4 * 1024 * 1024
 #: A file system that grows writes its own tables: this, and one part in so many of what it grows by. Without that room it would be torn.
 ROOM_FOR_FILESYSTEM_BYTES, ROOM_FOR_FILESYSTEM_PART = 64 * 1024 * 1024, 50
+#: A thin volume may be as large as anybody wants: it takes space of its pool as it is written.
+NO_LIMIT_BYTES = 2**62
 _RUNNING = ("running", "blocked", "paused")
 
 
@@ -70,6 +72,24 @@ def grow_image(path: str, image_format: str, new_bytes: int) -> bool:
     if found != new_bytes:
         raise ColdmoveError(f"qemu-img reported success, but {path} has {found} bytes and not {new_bytes}")
     return True
+
+
+def grow_device(path: str, image_format: str, virtual_bytes: int) -> None:
+    """Make room on the block device at ``path`` for an image of ``virtual_bytes``; a file needs none. Raises ColdmoveError if it cannot have that room."""
+    storage = _storage(Disk(path, path, image_format), virtual_bytes) if qemu_img.is_device(path) else None
+    if storage and storage.volume:
+        lvm.extend(storage.volume.path, storage.volume_bytes)
+
+
+def greatest_bytes(path: str, image_format: str) -> int:
+    """The virtual size in bytes that an image on the block device at ``path`` can have at most, with all that its volume group has free."""
+    length, mapper = qemu_img.length_of(path), lvm.mapper_path(path)
+    volume = lvm.volume(mapper) if mapper else None
+    if volume and volume.free_bytes is None:
+        return NO_LIMIT_BYTES
+    length += (volume.free_bytes or 0) if volume else 0
+    # A qcow2 image keeps tables beside what the guest sees.
+    return length if image_format == "raw" else max(0, length - (qemu_img.measured(length) - length))
 
 
 # --- finding

@@ -21,6 +21,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_edits, domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import growing
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.holding import MoveFile
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending import Report, progress
@@ -48,8 +49,8 @@ def merge(journal: Journal, host: LibvirtHost, server_uuid: str, files: list[Mov
 
 def _check_room(file: MoveFile) -> None:
     """What the overlay holds is written into the disk, before the overlay goes."""
-    if not os.path.lexists(file["dest_path"]):
-        return
+    if not os.path.lexists(file["dest_path"]) or qemu_img.is_device(file["held_path"]):
+        return  # a device has its room whatever is in it
     need = os.lstat(file["dest_path"]).st_blocks * 512
     space = os.statvfs(os.path.dirname(file["held_path"]))
     free = space.f_bavail * space.f_frsize
@@ -104,13 +105,15 @@ def _check_loss(host: LibvirtHost, server_uuid: str, file: MoveFile) -> None:
 
 def _merge_off(host: LibvirtHost, server_uuid: str, file: MoveFile) -> None:
     _check_room(file)
+    growing.grow_device(file["held_path"], file["format"], file["grow_to_bytes"])
     qemu_img.commit_overlay(file["dest_path"])
     _define_alone(host, server_uuid, file)
 
 
 def _define_alone(host: LibvirtHost, server_uuid: str, file: MoveFile) -> None:
     xml = host.xml(server_uuid)
-    host.define(domain_edits.edit(xml, disks={file["id"]: file["held_path"]}, formats={file["id"]: file["format"]}))
+    devices = [file["id"]] if qemu_img.is_device(file["held_path"]) else []
+    host.define(domain_edits.edit(xml, disks={file["id"]: file["held_path"]}, devices=devices, formats={file["id"]: file["format"]}))
 
 
 def _merge_running(host: LibvirtHost, server_uuid: str, file: MoveFile, stall_timeout: float, report: Report) -> bool:
@@ -118,6 +121,7 @@ def _merge_running(host: LibvirtHost, server_uuid: str, file: MoveFile, stall_ti
     domain, target = host.domain(server_uuid), file["id"]
     if host.block_job(domain, target) is None and _live_path(host, domain, target) == file["dest_path"]:
         _check_room(file)
+        growing.grow_device(file["held_path"], file["format"], file["grow_to_bytes"])
         host.begin_commit(domain, target)
     begun = moved_at = time.monotonic()
     before = -1

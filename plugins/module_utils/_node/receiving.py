@@ -180,7 +180,7 @@ def _create(journal: Journal, file: MoveFile, instances_path: str, contents: t.M
         _create_empty(temporary, _greatest_length(file))
     elif file["way"] == "overlay":
         qemu_img.create_overlay(temporary, file["source_path"], file["format"], file["grow_to_bytes"])
-        nodefiles.give(temporary, nodefiles.owner_of(file["source_path"]))
+        nodefiles.give(temporary, nodefiles.owner_of(os.path.realpath(file["source_path"])))
         nodefiles.make_durable(temporary)
     elif file["way"] == "restore":
         _restore(temporary, file["id"], contents)

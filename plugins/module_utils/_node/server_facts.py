@@ -15,7 +15,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import LibvirtHost
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import node_facts
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import growing, node_facts
 
 Facts = dict[str, t.Any]
 
@@ -97,16 +97,19 @@ def _read_disk(host: LibvirtHost, facts: Facts, disk: Facts, pools: list[Facts],
         problem = _resolve_volume(host, disk)
         if problem:
             return [f"{name}: {problem}"]
-    if disk["type"] not in ("file", "volume") or not disk["path"]:
+    device = disk["type"] == "block" and disk["device"] == "disk"
+    if not (device or disk["type"] in ("file", "volume")) or not disk["path"]:
         return []
     disk["pool"] = disk["pool"] or next((pool["name"] for pool in pools if pool["path"] and os.path.dirname(disk["path"]) == pool["path"].rstrip("/")), None)
-    if not disk["moves"]:
+    if not disk["moves"] and not device:
         present = os.path.exists(disk["path"]) or disk["startup_policy"] is not None
         return [] if present else [f"{name}: its medium {disk['path']} is missing (next: virsh change-media --eject)"]
     if disk["format"] not in qemu_img.FORMATS:
         return []  # has its own blocker
     try:
-        image = qemu_img.info(disk["path"], disk["format"], in_use=running)
+        image = qemu_img.info(disk["path"], disk["format"], in_use=running, devices=device)
+        if device:  # it stays on this node, where it can be resized
+            disk["greatest_bytes"] = growing.greatest_bytes(disk["path"], disk["format"])
     except ColdmoveError as exc:
         return [f"{name}: {exc}"]
     disk.update({key: getattr(image, key) for key in ("virtual_bytes", "allocated_bytes", "size_bytes", "internal_snapshots")})
@@ -163,9 +166,10 @@ def _complete_nvram(host: LibvirtHost, facts: Facts) -> list[str]:
 
 def _shared_paths(host: LibvirtHost, facts: Facts, paths: dict[str, list[str]]) -> list[str]:
     """No other domain may use a disk that is about to be set aside. Names are compared after following links."""
-    mine = {os.path.realpath(disk["path"]): disk for disk in facts["disks"] if disk["path"] and disk["moves"]}
+    own = [disk for disk in facts["disks"] if disk["path"] and (disk["moves"] or disk["type"] == "block")]
+    mine = {os.path.realpath(disk["path"]): disk for disk in own}
     found = []
-    if len(mine) < sum(1 for disk in facts["disks"] if disk["path"] and disk["moves"]):
+    if len(mine) < len(own):
         found.append("has two disks with the same file")
     for other in host.domains() if mine else []:
         other_uuid, other_name = host.identity(other)

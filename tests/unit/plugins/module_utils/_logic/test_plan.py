@@ -264,11 +264,27 @@ def test_a_backing_chain_is_no_reason_on_the_same_node():
     assert in_place(a_disk(chain=[{"path": "/base.qcow2", "format": "qcow2"}]))["errors"] == []
 
 
-def test_a_block_device_is_refused_unless_it_is_only_read():
-    lvm = {"path": "/dev/vg/web1", "type": "block", "format": "raw", "moves": False}
-    (error,) = in_place(a_disk(), a_disk("vdb", **lvm))["errors"]
-    assert "vdb is a block device (/dev/vg/web1)" in error
-    assert in_place(a_disk(), a_disk("vdb", readonly=True, **lvm))["errors"] == []
+DEVICE = {"path": "/dev/vg/web1", "type": "block", "format": "raw", "moves": False}
+
+
+def test_an_overlay_stands_on_a_block_device_too_in_the_instances_path():
+    found = in_place(a_disk("vdb", **DEVICE), sizes={"vdb": 20 * GIB})
+    (file,) = found["files"]
+    overlay = f"{IMAGES}/vdb.coldmove-{MOVE}"
+    assert (found["errors"], file["way"], file["format"], file["grow_to_bytes"]) == ([], "overlay", "raw", 20 * GIB)
+    assert (file["source_path"], file["held_path"], file["dest_path"]) == ("/dev/vg/web1", "/dev/vg/web1", overlay)
+    assert found["edits"] == {"disks": {"vdb": overlay}, "formats": {"vdb": "qcow2"}, "without": [], "nvram": None}
+
+
+@pytest.mark.parametrize("change", [{"readonly": True}, {"role": "swap"}])
+def test_a_block_device_that_stays_as_it_is_gets_none(change):
+    found = in_place(a_disk(), a_disk("vdb", **DEVICE, **change))
+    assert ([file["id"] for file in found["files"]], found["errors"]) == (["vda"], [])
+
+
+def test_no_overlay_stands_on_a_whole_scsi_device():
+    (error,) = in_place(a_disk(), a_disk("sda", device="lun", **DEVICE))["errors"]
+    assert "sda is a whole SCSI device (/dev/vg/web1)" in error
 
 
 @pytest.mark.parametrize(("change", "word"), [({"format": "vmdk"}, "vmdk"), ({"shareable": True}, "shareable"), ({"size_bytes": None}, "could not be read")])

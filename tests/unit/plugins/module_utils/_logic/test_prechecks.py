@@ -208,10 +208,9 @@ def test_blockers_locks_and_other_migrations_forbid_it_as_well():
     assert len(prechecks.move_blockers(server, node, node, FINE, files, migrations=[a_migration(1, "finished")], options={"in_place": True})) == 4
 
 
-def test_a_block_device_cannot_be_held_on_the_same_node():
+def test_a_block_device_is_no_reason_on_the_same_node():
     lvm = a_disk("vdb", "/dev/vg/web1", type="block", format="raw", moves=False)
-    (reason,) = stays(a_server(disks=[a_disk(), lvm], node_ties=["disk vdb is the block device /dev/vg/web1"]))
-    assert "needs disks that are files" in reason
+    assert stays(a_server(disks=[a_disk(), lvm], node_ties=["disk vdb is the block device /dev/vg/web1"])) == []
 
 
 def test_the_node_is_asked_for_what_the_server_grows_by():

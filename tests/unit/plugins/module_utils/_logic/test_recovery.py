@@ -127,7 +127,7 @@ def check_laws(migration: dict, source: dict | None, dest: dict | None, decision
 
 
 @given(records, node_states, node_states)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_no_decision_breaks_a_law(migration, source, dest):
     check_laws(migration, source, dest, recovery.decide(migration, source, dest))
 
@@ -363,7 +363,7 @@ local_records = st.builds(
 
 
 @given(local_records, local_views, st.sampled_from(["both", "source", "dest", "none"]), st.sampled_from(["", "a", "b"]))
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 def test_no_decision_about_one_node_breaks_a_law(migration, seen, heard, seen_on):
     # Only a confirm merges, and there is no way back from it.
     assume(migration["status"] in ("confirming", "confirmed") or "merged" not in seen[0]["files"]["vda"])

@@ -90,6 +90,8 @@ def test_a_server_without_a_flavor_has_the_one_that_it_is_defined_with() -> None
         ([a_disk(internal_snapshots=1)], {}, {}, "there is 1 snapshot inside its file, which would bring the old size back"),
         ([a_disk(), ephemeral(internal_snapshots=2)], {}, {"root_gb": 10, "ephemeral_gb": 6}, "there are 2 snapshots inside its file"),
         ([a_disk(virtual_bytes=None)], {}, {}, "disk vda: its virtual size is not known"),
+        ([a_disk(path="/dev/vg/w", type="block", moves=False, greatest_bytes=11 * GIB)], {}, {}, "on the block device /dev/vg/w, which has room for 11.0 GiB"),
+        ([a_disk(), {**swap(), "type": "block", "moves": False}], {}, {"root_gb": 10, "swap_mb": 2048}, "choose a flavor with swap_mb 512"),
     ],
 )  # fmt: skip
 def test_what_is_refused(disks: list[dict[str, t.Any]], stated: dict[str, t.Any], new: dict[str, t.Any], words: str) -> None:
