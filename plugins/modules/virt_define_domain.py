@@ -110,7 +110,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import definition
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import definition, known
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import MIGRATION_ARGS, step
 
 
@@ -144,6 +144,8 @@ def main() -> None:
         with step(module.params, module.check_mode) as journal, libvirt_host.connected(module.params["uri"]) as host:
             if journal and module.params["placement"] is None:
                 module.params["placement"] = journal.data.get("placement")
+            if journal and module.params["state"] == "present":
+                known.note(filter(None, [domain_xml.identity(module.params["xml"])[0]]))
             result = reach(host, module.params, module.check_mode)
             if journal and module.params["state"] == "absent":
                 # Taken back: for whoever recovers this migration later, it has not been started here.

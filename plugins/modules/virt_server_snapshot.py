@@ -13,18 +13,29 @@ description:
   - Returns facts, definition, flavor, firmware variables and config drives of the servers of a node, as M(coldmove.libvirt.server_record) keeps them.
   - A server that cannot be looked at is told in RV(problems), and is no failure. Domains without a definition (transient ones) are left out.
   - Firmware variables are read as they are in that moment, also while the guest runs.
+  - With O(known=true) the node's guard keeps in mind that the records know these servers. At a boot without an answer of the records host it starts
+    only what no record knows, so this comes before the record.
 author: coldmove contributors (@coldmove)
 extends_documentation_fragment:
   - coldmove.libvirt._attributes
-  - coldmove.libvirt._attributes.info_module
-  - coldmove.libvirt._attributes.idempotent_not_modify_state
   - coldmove.libvirt._attributes.actiongroup_coldmove
   - coldmove.libvirt._libvirt
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
 options:
   servers:
     description: UUIDs or names of servers. All of the node if not given.
     type: list
     elements: str
+  known:
+    description: Have the guard of this node know that the records know these servers. Give it whenever M(coldmove.libvirt.server_record) comes next.
+    type: bool
+    default: false
 notes:
   - Definitions can hold secrets, like the password of a graphics console. Use C(no_log) on the task.
 seealso:
@@ -35,6 +46,7 @@ seealso:
 EXAMPLES = r"""
 - name: Look at the servers of a node
   coldmove.libvirt.virt_server_snapshot:
+    known: true
   register: seen
   no_log: true
 """
@@ -91,12 +103,13 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import storage
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.domain_xml import LXML_IMPORT_ERROR
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import snapshots
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import known, snapshots
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec={**libvirt_host.URI_ARGS, "servers": {"type": "list", "elements": "str"}}, supports_check_mode=True)
+    options = {"servers": {"type": "list", "elements": "str"}, "known": {"type": "bool", "default": False}}
+    module = AnsibleModule(argument_spec={**libvirt_host.URI_ARGS, **options}, supports_check_mode=True)
     if LXML_IMPORT_ERROR:
         module.fail_json(msg=missing_required_lib("lxml"), exception=LXML_IMPORT_ERROR)
     if libvirt_host.LIBVIRT_IMPORT_ERROR:
@@ -104,10 +117,11 @@ def main() -> None:
     try:
         with libvirt_host.connected(module.params["uri"]) as host:
             servers, problems = snapshots.collect(host, module.params["servers"])
+        changed = module.params["known"] and known.note((server["server_uuid"] for server in servers), module.check_mode)
     except ColdmoveError as exc:
         module.fail_json(msg=str(exc), **exc.result)
     directories = sorted({directory for server in servers for directory in storage.directories(server["facts"])})
-    module.exit_json(changed=False, servers=servers, directories=directories, problems=problems)
+    module.exit_json(changed=changed, servers=servers, directories=directories, problems=problems)
 
 
 if __name__ == "__main__":

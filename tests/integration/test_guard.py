@@ -182,9 +182,42 @@ def test_a_migration_of_libvirts_own(world: World) -> None:
     try:
         disk = Path(guest.files[0])
         world.lab.exec("node2", "qemu-img", "create", "-f", disk.suffix[1:], str(disk), "64M")
-        world.lab.exec("node1", "virsh", "migrate", "--live", "--copy-storage-all", "--persistent", guest.name, to, timeout=120)
+        with world.watch.live(guest):
+            world.lab.exec("node1", "virsh", "migrate", "--live", "--copy-storage-all", "--persistent", guest.name, to, timeout=120)
         assert world.lab.running_on(guest) == ["node2"]
     finally:
+        world.remove(guest)
+
+
+def test_what_a_verb_brought_stays_down_unanswered(world: World) -> None:
+    """The node was never told of the server, but a verb brought it: the records know it there, and may have it elsewhere by now."""
+    guest = world.guest("brought", start=False, autostart=True)
+    try:
+        world.play("cold_migrate", server=guest.name, target_host="node2").check()
+        assert guest.uuid not in world.lab.exec("node2", "cat", "/var/lib/coldmove/managed.json").stdout
+        with silence(world, "node2"):
+            reboot(world, "node2")
+            refused(world, "node2", guest, "has not answered since boot", "coldmove-guard --retry")
+        assert f"started {guest.uuid}" in world.lab.exec("node2", GUARD, "--retry").stderr
+        assert world.lab.running_on(guest) == ["node2"]
+    finally:
+        world.remove(guest)
+
+
+def test_what_a_sync_saw_stays_down_unanswered(world: World) -> None:
+    """The guard's way to the records host was shut when the sync wrote the record: what can be evacuated is known as such all the same."""
+    guest = world.guest("synced", start=False, autostart=True)
+    settings = world.lab.exec("node1", "cat", "/etc/coldmove/guard.json").stdout
+    told = json.loads(settings)
+    shut = {**told, "wait_seconds": 1, "records": {**told["records"], "port": 9}}
+    world.lab.exec("node1", "tee", "/etc/coldmove/guard.json", stdin=json.dumps(shut))
+    try:
+        world.play("sync").check()
+        assert guest.uuid not in world.lab.exec("node1", "cat", "/var/lib/coldmove/managed.json").stdout
+        reboot(world, "node1")
+        refused(world, "node1", guest, "has not answered since boot", "coldmove-guard --retry")
+    finally:
+        world.lab.exec("node1", "tee", "/etc/coldmove/guard.json", stdin=settings)
         world.remove(guest)
 
 
@@ -263,7 +296,7 @@ def test_prepare_again_changes_nothing(world: World) -> None:
     assert world.play("prepare").check().changed() == 0
     world.lab.cut("node3")
     try:
-        world.play("prepare")
+        assert world.play("prepare").well("node1")
         assert world.lab.exec("records1", "cat", "/etc/coldmove/guard_keys").stdout == lines
     finally:
         world.lab.mend("node3")

@@ -20,6 +20,7 @@ import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import known
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 
 MoveFile = dict[str, t.Any]
@@ -89,6 +90,7 @@ def restore(journal: Journal, domains: Domains, server_uuid: str, files: list[Mo
         xml = journal.data.get("definition") or definition
         if not xml:
             raise ColdmoveError(f"no definition of server {server_uuid} in the journal nor in the record: define it by hand, its files are back in place")
+        known.note([server_uuid])
         domains.define(xml)
         changed = True
     kept = journal.data.get("autostart")

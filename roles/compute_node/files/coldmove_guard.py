@@ -33,6 +33,8 @@ ACCOUNT = "coldmove-guard"
 HOOK = Path("/etc/libvirt/hooks/qemu.d/coldmove")
 #: The last answer, for the boots at which nobody answers.
 LAST_ANSWER = Path("/var/lib/coldmove/managed.json")
+#: One empty file for each server that was noted before a record knew it here (module_utils/_node/known.py).
+KNOWN = Path("/var/lib/coldmove/known")
 #: What is known since boot. Everything under /run is gone after a power loss, like the reasons for it.
 RUN = Path("/run/coldmove")
 STATE = RUN / "guard.json"
@@ -62,7 +64,7 @@ class NoAnswer(Exception):
 
 
 def refusal(server: Facts, node: str, state: Facts | None, last: Facts | None) -> str | None:
-    """Why ``server`` ({uuid, name}) must not start on ``node``; None if it may.
+    """Why ``server`` ({uuid, name, known}) must not start on ``node``; None if it may.
 
     ``state``: what is known since boot, None for nothing. ``last``: the last answer ever, empty if there was none, None if it is damaged.
     """
@@ -74,7 +76,7 @@ def refusal(server: Facts, node: str, state: Facts | None, last: Facts | None) -
     away = _entry(last.get("away", []), server["uuid"])
     if away:
         return _moved(away, node)
-    if server["uuid"] in last.get("managed", []):
+    if server["known"] or server["uuid"] in last.get("managed", []):
         return f"the records host has not answered since boot ({_why(state)}), so server {server['name']} may be on another node by now. {_next()}"
     return None
 
@@ -339,7 +341,8 @@ def on_stdin() -> Facts:
     """The server whose definition libvirt gives the hook. Ends with code 1 if it is none: then nothing is known about it."""
     try:
         domain = ElementTree.fromstring(sys.stdin.buffer.read())
-        return {"uuid": (domain.findtext("uuid") or "").strip().lower(), "name": (domain.findtext("name") or "").strip()}
+        uuid, name = (domain.findtext("uuid") or "").strip().lower(), (domain.findtext("name") or "").strip()
+        return {"uuid": uuid, "name": name, "known": (KNOWN / uuid).is_file()}
     except ElementTree.ParseError as error:
         sys.exit(f"coldmove: libvirt gave no definition: {error}")
 

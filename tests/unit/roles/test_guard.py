@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import whereabouts
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import known, paths
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ROOT / "roles" / "compute_node" / "files"
@@ -35,7 +35,7 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Any:
     assert spec and spec.loader
     module: t.Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in ("SETTINGS", "HOOK", "LAST_ANSWER", "STATE", "STARTS", "COMES", "REFUSED"):
+    for name in ("SETTINGS", "HOOK", "LAST_ANSWER", "KNOWN", "STATE", "STARTS", "COMES", "REFUSED"):
         monkeypatch.setattr(module, name, tmp_path / name.lower())
     module.SETTINGS.write_text(json.dumps({"node": "node1", "records": {"name": "records1", "address": "192.0.2.1", "port": 22}, "wait_seconds": 0}))
     module.answers = []
@@ -72,6 +72,11 @@ def start(guard: t.Any, uuid: str, command: str = "--may-start") -> int:
         return int(guard.COMMANDS[command]())
 
 
+def a_server(uuid: str, name: str, known: bool = False) -> dict[str, t.Any]:
+    """A server, as the hook sees it."""
+    return {"uuid": uuid, "name": name, "known": known}
+
+
 def allowed(guard: t.Any) -> list[str]:
     """Which of the three servers may start."""
     return [name for name, uuid in (("here", HERE), ("gone", GONE), ("foreign", FOREIGN)) if start(guard, uuid) == 0]
@@ -97,20 +102,20 @@ def test_who_may_start(guard: t.Any, state: str, last: str, expected: list[str])
     states = {"answered": guard.after_asking(None, ANSWER, 0), "silent": guard.after_asking(None, guard.NoAnswer(NO_ANSWER), 0), "nothing": None}
     for each in lasts.values() if last == "any" else [lasts[last]]:
         servers = {"here": HERE, "gone": GONE, "foreign": FOREIGN}
-        found = [name for name, uuid in servers.items() if not guard.refusal({"uuid": uuid, "name": name}, "node1", states[state], each)]
+        found = [name for name, uuid in servers.items() if not guard.refusal(a_server(uuid, name), "node1", states[state], each)]
         assert found == expected
 
 
 def test_words(guard: t.Any) -> None:
     """What, where, and the next command."""
-    server = {"uuid": GONE, "name": "gone"}
+    server = a_server(GONE, "gone")
     words = guard.refusal(server, "node1", guard.after_asking(None, ANSWER, 0), {})
     assert words == ("server gone was evacuated to node2 (migration m1): it must not start here; next: ansible-playbook coldmove.libvirt.recover -e host=node1")
     moved = {**ANSWER, "away": [{**AWAY, "evacuated": False}]}
     assert "is on node2 (migration m1)" in guard.refusal(server, "node1", guard.after_asking(None, moved, 0), {})
     seen = {**ANSWER, "away": [{**AWAY, "evacuated": False, "migration": None}]}
     assert "was last seen on node2" in guard.refusal(server, "node1", guard.after_asking(None, seen, 0), {})
-    silent = guard.refusal({"uuid": HERE, "name": "web"}, "node1", guard.after_asking(None, guard.NoAnswer(NO_ANSWER), 0), ANSWER)
+    silent = guard.refusal(a_server(HERE, "web"), "node1", guard.after_asking(None, guard.NoAnswer(NO_ANSWER), 0), ANSWER)
     assert "server web" in silent and NO_ANSWER in silent and "coldmove-guard --retry" in silent
 
 
@@ -137,6 +142,18 @@ def test_a_node_that_was_never_prepared_starts_what_it_has(guard: t.Any) -> None
     guard.HOOK.touch(mode=0o755)
     assert guard.boot() == 0
     assert allowed(guard) == ["here", "gone", "foreign"]
+
+
+def test_what_the_node_noted_itself_waits_for_an_answer(guard: t.Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """No answer has ever named it, but the records may: it is noted before they do."""
+    guard.KNOWN.mkdir()
+    (guard.KNOWN / FOREIGN).touch()
+    guard.write(guard.LAST_ANSWER, ANSWER)
+    assert allowed(guard) == []
+    assert "has not answered since boot" in capsys.readouterr().err
+    reboot(guard)
+    guard.answers = [ANSWER]
+    assert allowed(guard) == ["here", "foreign"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"away": 1}', "null", '{"managed": {}}'])
@@ -313,6 +330,7 @@ def test_paths_agree(guard: t.Any) -> None:
     assert f'HOOK = Path("{paths.GUARD_HOOK}")' in text and f'IDENTITY = Path("{paths.IDENTITY}")' in text
     assert str(paths.GUARD) in (FILES / "libvirt_hook.sh").read_text(encoding="utf-8")
     assert paths.STARTS_DIR.parent == paths.RUN_DIR
+    assert f'KNOWN = Path("{known.folder()}")' in text
     assert whereabouts.VERSION == guard.VERSION
 
 

@@ -116,7 +116,9 @@ class Move:
 
     def offer(self) -> dict[str, t.Any]:
         self.measure()
-        return receive(self.journal, {"state": "offered", "files": self.files, "address": "node1", "port": 22, "instances_path": str(self.dest)})
+        return receive(
+            self.journal, {"state": "offered", "files": self.files, "address": "node1", "port": 22, "instances_path": str(self.dest), "contents": {}}
+        )
 
     def send(self, tokens: dict[str, str], **more: t.Any) -> dict[str, t.Any]:
         common = {"state": "sent", "files": self.files, "exports": tokens, "verify": True, "bandwidth_limit": 0, "stall_timeout": PATIENCE}
