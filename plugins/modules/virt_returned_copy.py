@@ -11,7 +11,8 @@ short_description: Remove what a returned node has of an evacuated server
 version_added: 0.1.0
 description:
   - Undefines the server, which must be off, and deletes the files that the record of its evacuation names.
-  - A file is deleted only if it lies in one of O(own_directories), and no other domain of the node uses it.
+  - A file is deleted only if it lies in one of O(own_directories), was not written to since O(given_up_at), and no other domain of the node uses it,
+    or stands on it.
   - Runs on the node that was given up.
 author: coldmove contributors (@coldmove)
 extends_documentation_fragment:
@@ -41,6 +42,10 @@ options:
     type: list
     elements: str
     default: []
+  given_up_at:
+    description: When the node was given up, ISO 8601; the C(created_at) of the migration.
+    type: str
+    required: true
 seealso:
   - module: coldmove.libvirt.virt_storage
 """
@@ -53,6 +58,7 @@ EXAMPLES = r"""
     server_uuid: "{{ migration.server_uuid }}"
     files: "{{ migration.files }}"
     own_directories: [/var/lib/libvirt/images]
+    given_up_at: "{{ migration.created_at }}"
   delegate_to: node1
 """
 
@@ -92,6 +98,7 @@ def main() -> None:
             "server_uuid": {"type": "str", "required": True},
             "files": FILES_ARG,
             "own_directories": {"type": "list", "elements": "str", "default": []},
+            "given_up_at": {"type": "str", "required": True},
         },
         supports_check_mode=True,
     )
@@ -100,7 +107,8 @@ def main() -> None:
     given = module.params
     try:
         with step(given, module.check_mode, closed_too=True), libvirt_host.connected(given["uri"]) as host:
-            result = returning.clean(host, given["server_uuid"], given["files"], given["own_directories"], module.check_mode)
+            server = returning.GivenUp(given["server_uuid"], given["files"], given["own_directories"], given["given_up_at"])
+            result = returning.clean(host, server, module.check_mode)
         module.exit_json(**result)
     except ColdmoveError as exc:
         module.fail_json(msg=str(exc), **exc.result)

@@ -190,7 +190,9 @@ def commit_overlay(path: str) -> None:
 
 def make_from(image: str, image_format: str, path: str, path_format: str) -> None:
     """Write the content of ``image`` as a new image into the file ``path``, with holes. Raises ColdmoveError in qemu-img's own words."""
-    regular_file(image)
+    found = info(image, image_format)
+    if found.backing_file or found.data_file:  # whoever made the image could name any file of this node
+        raise ColdmoveError(f"{image} stands on another file, {found.backing_file or found.data_file}: make it whole first (qemu-img convert)")
     _checked(["convert", "-q", "-W", "-f", image_format, "-O", path_format, "--", image, path], f"cannot make {path} from {image}", timeout=None)
 
 

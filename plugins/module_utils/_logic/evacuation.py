@@ -18,8 +18,9 @@ import typing as t
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import plan as plans
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import scheduler, storage, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.capacity import moves
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, Disk, Migration, MoveFile, Nodes, Rejection
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE, needs_cleaning
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, Disk, Migration, MoveFile, Node, Nodes, Rejection
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.whereabouts import ON_DEST, ON_SOURCE
 
 Record = t.Mapping[str, t.Any]
 NOTHING: Amount = {"vcpus": 0, "memory_mb": 0, "disk_bytes": 0}
@@ -27,6 +28,10 @@ NOTHING: Amount = {"vcpus": 0, "memory_mb": 0, "disk_bytes": 0}
 NO_MIGRATION = "00000000-0000-0000-0000-000000000000"
 #: What a node has just read of the lost node's words, newest first, by directory.
 Words = t.Mapping[str, t.Sequence[str]]
+#: Disks that a file, a pool or the network holds. Of any other kind (nvme, vhostuser, …) the dest may have one of its own under the same name.
+_KNOWN_TYPES = ("file", "volume", "network")
+#: Of a disk whose path alone does not say where its content is: the words of the server facts for it.
+_ELSEWHERE = ("keeps its data in another file", "in the running guest but")
 
 
 class Image(t.TypedDict):
@@ -45,10 +50,14 @@ class Fate(t.TypedDict):
 
 
 class Plan(t.TypedDict):
-    """``files``: those to be made on the dest. ``lost``: targets whose content is gone. ``errors``: why it cannot be done there."""
+    """``files``: those to be made on the dest. ``lost``: targets whose content is gone. ``errors``: why it cannot be done there.
+
+    ``proofs``: the words, by directory, that the dest must still read when the server is defined there.
+    """
 
     files: list[MoveFile]
     edits: plans.Edits
+    proofs: dict[str, str]
     directories: list[str]
     external_files: list[str]
     fates: list[Fate]
@@ -61,13 +70,16 @@ def plan(record: Record, dest: str, words: Words, instances_paths: tuple[str, st
     """What evacuating a server to ``dest`` comes to. ``instances_paths``: of the lost node and of the dest."""
     facts = record["facts"]
     case = _Case(record, dest, words, instances_paths, migration_uuid, image)
-    outcomes = [case.of_disk(disk) for disk in facts.get("disks") or [] if moves(disk) or disk.get("type") in ("block", "network")]
+    outcomes = [case.of_disk(disk) for disk in facts.get("disks") or [] if moves(disk) or _is_foreign(disk)]
     outcomes += case.of_nvram()
     files = [outcome.file for outcome in outcomes if outcome.file]
     edits = plans.edits_of(files)
     return {
         "files": files,
         "edits": edits,
+        "proofs": {
+            path: record["storage"][path]["identity"] for path in sorted({posixpath.dirname(each) for outcome in outcomes for each in outcome.external})
+        },
         "directories": sorted({posixpath.dirname(file["dest_path"]) for file in files if not _is_below(file["dest_path"], instances_paths[1])}),
         # What survives must be seen by the dest under its own name.
         "external_files": [*(facts.get("external_files") or []), *(path for outcome in outcomes for path in outcome.external)],
@@ -80,6 +92,11 @@ def plan(record: Record, dest: str, words: Words, instances_paths: tuple[str, st
             "disk_bytes": sum(int(file["virtual_bytes"]) for file in files if file["kind"] == "disk"),
         },
     }
+
+
+def _is_foreign(disk: Disk) -> bool:
+    """Whether a disk lies on something else than a file system: then a move would not carry it. An empty drive is nothing."""
+    return disk.get("type") not in ("file", "volume") and bool(disk.get("path") or disk.get("device", "disk") == "disk")
 
 
 def not_accepted(name: str, uuid: str, lost: t.Sequence[str], accepted: t.Collection[str]) -> list[str]:
@@ -109,10 +126,25 @@ class _Case:
         if disk.get("type") == "block" or path.startswith("/dev/"):
             why = f"disk {name} is the block device {text.shown(path)}: that {self.dest} has the same one is never proven"
             return _Outcome({"id": name, "fate": "lost", "how": "a block device of the lost node"}, errors=(why,))
+        if disk.get("type") not in _KNOWN_TYPES:
+            why = f"disk {name} is of type {disk.get('type')}, which only {self.record.get('host')} had"
+            return _Outcome({"id": name, "fate": "lost", "how": "a device of the lost node"}, errors=(why,))
         paths = [path, *(link["path"] for link in disk.get("chain") or [])]
         if all(self.is_shared(each) for each in paths):
+            doubt = self._doubt(disk)
+            if doubt:
+                why = f"disk {name} is on storage that {self.dest} sees too, but it was never proven that all of it is: {doubt}"
+                return _Outcome({"id": name, "fate": "lost", "how": "unknown"}, errors=(why,))
             return _Outcome({"id": name, "fate": "survives", "how": f"on storage that {self.dest} sees too ({text.shown(path)})"}, external=tuple(paths))
         return self._made_anew(disk, role or "data")
+
+    def _doubt(self, disk: Disk) -> str:
+        """Why the content of a disk may not be all where its path leads; empty if it is."""
+        target, link = disk["target"], disk.get("link_to")
+        if link:
+            return f"its path is a symbolic link, to {text.shown(link)}"
+        told = [text.shown(each) for each in self.record["facts"].get("blockers") or [] if each.startswith((f"disk {target} ", f"disk {target}:"))]
+        return next((each for each in told if each.startswith(f"disk {target}:") or any(words in each for words in _ELSEWHERE)), "")
 
     def _made_anew(self, disk: Disk, role: str) -> _Outcome:
         name, size = disk["target"], text.human_bytes(int(disk.get("virtual_bytes") or 0))
@@ -177,10 +209,15 @@ def _is_below(path: str, directory: str) -> bool:
 
 
 class Evacuee(t.TypedDict):
-    """One server of the lost node: where it can go (``candidates``, all with the same losses), what its move comes to, and why it cannot be done."""
+    """One server of the lost node: where it can go (``candidates``, all with the same losses), what its move comes to, and why it cannot be done.
+
+    ``gone``: the migration by which it is on another node already, although its last-known record does not say so yet. ``seen_at``: of that record.
+    """
 
     uuid: str
     name: str
+    seen_at: str
+    gone: Migration | None
     candidates: list[scheduler.Candidate]
     rejected: list[Rejection]
     plans: dict[str, Plan]
@@ -239,8 +276,56 @@ class Lost(t.NamedTuple):
 
 def evacuees(records: t.Sequence[Record], lost: Lost, nodes: Nodes, migrations: t.Sequence[Migration]) -> list[Evacuee]:
     """What becomes of each server, in the order of ``records``; each counts on its first candidate before the next one is looked at."""
-    room = scheduler.Scheduler(nodes, migrations)
-    return [_evacuee(record, lost, nodes, room, migrations) for record in records]
+    room = scheduler.Scheduler(*_taken_back({record["server_uuid"] for record in records}, nodes, migrations))
+    return [_gone(record, found) if (found := gone_by(record, migrations)) else _evacuee(record, lost, nodes, room, migrations) for record in records]
+
+
+def gone_by(record: Record, migrations: t.Sequence[Migration]) -> Migration | None:
+    """The migration that took a server from the node of its last-known record since that was written: whoever was killed at its end has not told the record."""
+    mine = sorted((each for each in migrations if each.get("server_uuid") == record["server_uuid"]), key=lambda each: int(each.get("id") or 0))
+    left: Migration | None = None
+    for migration in mine:
+        ends = (migration.get("source_host"), migration.get("dest_host"))
+        before, after = ends if migration.get("status") in ON_DEST else ends[::-1]
+        if migration.get("status") in ON_DEST | ON_SOURCE and str(migration.get("updated_at") or "") > str(record.get("seen_at") or ""):
+            left = migration if record["host"] == before != after else None
+    return left
+
+
+def _gone(record: Record, migration: Migration) -> Evacuee:
+    where = migration["dest_host"] if migration["status"] in ON_DEST else migration["source_host"]
+    how = f"on {where} already, by migration {migration.get('id')} ({migration['migration_type']}, {migration['status']})"
+    return {
+        "uuid": record["server_uuid"],
+        "name": record["name"],
+        "seen_at": str(record.get("seen_at") or ""),
+        "gone": migration,
+        "candidates": [],
+        "rejected": [],
+        "plans": {},
+        "fates": [{"id": "all of it", "fate": "survives", "how": how}],
+        "need": NOTHING,
+        "errors": [],
+    }
+
+
+def _open(migrations: t.Sequence[Migration]) -> list[Migration]:
+    """Evacuations that have not ended: of those for which nobody is at work any more, what they made is finished or taken back first."""
+    return [each for each in migrations if each.get("migration_type") == "evacuation" and each.get("status") in ACTIVE]
+
+
+def _taken_back(servers: t.Collection[str], nodes: Nodes, migrations: t.Sequence[Migration]) -> tuple[Nodes, list[Migration]]:
+    """Nodes and migrations as they are once what killed evacuations of ``servers`` made is taken back: a server is not in its own way."""
+    begun = [each for each in _open(migrations) if each.get("server_uuid") in servers]
+    made = {(each.get("dest_host"), each.get("server_uuid")) for each in begun}
+
+    def without(name: str, node: Node) -> Node:
+        facts = node.get("facts")
+        if not facts or name not in {host for host, _uuid in made}:
+            return node
+        return {**node, "facts": {**facts, "domains": [domain for domain in facts.get("domains", []) if (name, domain["uuid"]) not in made]}}
+
+    return {name: without(name, node) for name, node in nodes.items()}, [each for each in migrations if each not in begun]
 
 
 def _evacuee(record: Record, lost: Lost, nodes: Nodes, room: scheduler.Scheduler, migrations: t.Sequence[Migration]) -> Evacuee:
@@ -263,12 +348,14 @@ def _evacuee(record: Record, lost: Lost, nodes: Nodes, room: scheduler.Scheduler
     return {
         "uuid": record["server_uuid"],
         "name": record["name"],
+        "seen_at": str(record.get("seen_at") or ""),
+        "gone": None,
         "candidates": candidates,
         "rejected": rejected,
         "plans": plans_by_host,
         "fates": chosen["fates"] if chosen else [],
         "need": need,
-        "errors": [*errors, *(f"{text.shown(record['name'])}: {reason}" for reason in _in_the_way(record["server_uuid"], migrations))],
+        "errors": [*errors, *(f"{text.shown(record['name'])}: {reason}" for reason in _in_the_way(record["server_uuid"], lost.host, nodes, migrations))],
     }
 
 
@@ -300,14 +387,27 @@ def _no_valid_host(record: Record, error: str, rejected: t.Sequence[Rejection]) 
     return f"{text.shown(record['name'])}: {error or 'no valid host: ' + (reasons or 'no other node answers')}"
 
 
-def _in_the_way(server_uuid: str, migrations: t.Sequence[Migration]) -> list[str]:
-    """A move of the server that has not ended. An evacuation that was killed is continued instead."""
-    return [
+def _in_the_way(server_uuid: str, lost_host: str, nodes: Nodes, migrations: t.Sequence[Migration]) -> list[str]:
+    """A move of the server that has not ended, or a node that has it by now. An evacuation that was killed is continued instead."""
+    mine = [each for each in migrations if each.get("server_uuid") == server_uuid]
+    found = [
         f"migration {migration.get('id')} ({migration.get('migration_type')}, {migration.get('source_host')} to {migration.get('dest_host')}) is "
         f"{migration.get('status')}, its other node decides: {text.command('recover', migration.get('server_name') or '', server_uuid)}"
-        for migration in migrations
-        if migration.get("server_uuid") == server_uuid and migration.get("status") in ACTIVE and migration.get("migration_type") != "evacuation"
+        for migration in mine
+        if migration.get("status") in ACTIVE and migration.get("migration_type") != "evacuation"
     ]
+    own = {each.get("dest_host") for each in _open(mine)}
+    left_over = {host for each in mine for host in needs_cleaning(each)}
+    for name, node in nodes.items():
+        for domain in (node.get("facts") or {}).get("domains", []):
+            state = domain.get("state")
+            if domain["uuid"] != server_uuid or name in own | {lost_host} or (name in left_over and state == "shutoff"):
+                continue
+            found.append(
+                f"{name} has it ({state}), so it has left {lost_host} since it was last seen there: {text.command('sync')}; "
+                f"if {name} has only a copy of it, undefine that one (virsh undefine, without --remove-all-storage)"
+            )
+    return found
 
 
 def in_order(records: t.Sequence[Record], first: t.Sequence[str]) -> list[Record]:

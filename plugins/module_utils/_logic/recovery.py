@@ -158,6 +158,11 @@ class _Case:
         return bool(self.dest and self.dest.get("started"))
 
     @property
+    def was_begun(self) -> bool:
+        """Whether a start on dest was begun; whoever was killed right after it has not told of its success."""
+        return self.started or bool(self.dest and self.dest.get("starting"))
+
+    @property
     def was_running(self) -> bool:
         return (self.record.get("old_power_state") or "running") == "running"
 
@@ -184,6 +189,12 @@ class _Case:
         seen = (self.dest or {}).get("files") or {}
         disks = [file for file in self.record.get("files") or [] if file.get("kind") != "nvram" and file.get("way") != "drop"]
         return self.dest is not None and all(seen.get(file["id"], "missing") == "missing" for file in disks)
+
+    def files_of_source(self) -> list[str]:
+        """Paths of the source's own files that are still there."""
+        seen = (self.source or {}).get("files") or {}
+        files = self.record.get("files") or []
+        return [file["source_path"] for file in files if "source" in seen.get(file["id"], "missing").split("+")]
 
     def _all_files(self, state: MoveState, good: t.Callable[[t.Mapping[str, t.Any], set[str]], bool]) -> bool:
         seen = state.get("files") or {}
@@ -386,9 +397,13 @@ def _evacuation(case: _Case) -> Decision:
         return _blocked(case, f"{case.at_dest} does not answer and the guest may have been started there: nothing is started elsewhere before it answers")
     if case.source_domain == "running":
         return _blocked(case, f"the server runs on {case.at_source}, which was given up: it is up. Nothing of it is touched on {case.at_dest}")
-    if case.dest_domain == "running" and not case.started:
+    if case.dest_domain != "absent" and case.status == "accepted":
+        return _blocked(case, f"the server is {case.dest_domain} on {case.at_dest}, but not by this evacuation (status {case.status}): somebody else did it")
+    if case.dest_domain == "running" and not case.was_begun:
         return _blocked(case, f"the server runs on {case.at_dest}, but this evacuation has not started it there: somebody else did")
-    if case.started and case.dest_complete():
+    if case.started and not case.dest_complete():
+        return _blocked(case, f"the guest has run on {case.at_dest}, but not all of its files are there any more")
+    if case.started or case.dest_domain == "running":
         return _decision("finish", f"the guest has been started on {case.at_dest} by this evacuation", _steps_on(case), [case.at_source])
     if not case.was_running and case.dest_domain == "defined" and case.dest_complete():
         return _decision("finish", f"the server was off before and is defined on {case.at_dest}", ["close"], [case.at_source])
@@ -405,10 +420,19 @@ def _returned(case: _Case, seen_on: str) -> Decision:
         return _blocked(
             case, f"DANGER, the server runs on {case.at_source}, from which it was evacuated: find out which copy is to be kept. Nothing is touched"
         )
-    if case.dest_domain in ("defined", "running") or seen_on not in ("", case.at_source):
+    if seen_on not in ("", case.at_source) or (case.dest_domain in ("defined", "running") and case.dest_complete()):
         return _decision("clean_returned", f"the server is on {seen_on or case.at_dest}: what {case.at_source} has of it can go", ["clean_source", "close"])
     if case.dest_domain == "silent":
         return _blocked(case, f"the server is not seen to be well on {case.at_dest}, which does not answer: what {case.at_source} has of it is kept")
+    if case.dest_domain == "defined":
+        return _blocked(case, f"not all files of the server are on {case.at_dest}: what {case.at_source} has of it is kept")
+    left = case.files_of_source()
+    if left:
+        return _blocked(
+            case,
+            f"the server is on no node any more, so what {case.at_source} has of it may be its last copy, and is kept: {', '.join(map(text.shown, left))}. "
+            "If its owner removed it, delete these by hand, then run the same command again",
+        )
     return _decision("clean_returned", f"the server is on no node any more, its owner removed it from {case.at_dest}", ["clean_source", "close"])
 
 

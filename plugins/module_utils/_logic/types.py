@@ -118,6 +118,8 @@ class Disk(t.TypedDict, total=False):
     shareable: bool
     role: str
     chain: list[ChainLink]
+    #: Only of a path that is itself a symbolic link: where it leads.
+    link_to: str
     pool: str | None
     volume: str | None
     moves: bool

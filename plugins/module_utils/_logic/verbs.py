@@ -66,6 +66,8 @@ def latest_of(migrations: Migrations, server_uuid: str) -> Migration | None:
 def _move(kind: str, latest: Migration | None, liveness: Liveness, target_host: str, flavor: t.Any) -> Next:
     if latest is None or latest.get("status") not in ACTIVE:
         return {"next": "plan", "reason": "", "migration": latest}
+    if latest.get("migration_type") == "evacuation":
+        return _refuse(latest, f"its evacuation from {latest.get('source_host')} has not ended")
     elsewhere = target_host not in ("", latest.get("dest_host"))
     another = latest.get("migration_type") != kind or (kind == "resize" and not _is_flavor(flavor, latest.get("new_flavor") or {}))
     done = f"it {'was resized' if latest.get('migration_type') == 'resize' else 'has moved'} to {_became(latest)}"

@@ -33,8 +33,11 @@ class Place(t.NamedTuple):
     migration: Row | None
 
 
-def answer(host: str, migrations: t.Iterable[Row], servers: t.Iterable[Row]) -> dict[str, t.Any]:
+def answer(host: str, migrations: t.Iterable[Row], servers: t.Iterable[Row], fenced: str = "") -> dict[str, t.Any]:
     """What ``host`` is told: ``{version, host, away: [{server_uuid, name, to, migration, status}], managed: [server_uuid]}``.
+
+    ``fenced``: the words for a node that was given up and is not back in service. Whoever had it fenced may just be bringing its servers up
+    elsewhere, one after the other, so that it starts none of them, whatever the records say of each by now (``withheld``).
 
     ``migrations``: oldest first, with at least the youngest of each server and all that are open or not cleaned up.
     ``servers``: the last-known records. Whatever was known later decides; an evacuation that is open for ``host`` decides in any case.
@@ -68,6 +71,8 @@ def answer(host: str, migrations: t.Iterable[Row], servers: t.Iterable[Row]) -> 
             away.append(_away(server, name, _other_end(host, uncleaned[server]), uncleaned[server]))
         elif place.host != host:
             away.append(_away(server, name, place.host, place.migration))
+        elif fenced:
+            away.append({**_away(server, name, None, None), "withheld": fenced})
         else:
             managed.append(server)
     return {"version": VERSION, "host": host, "away": away, "managed": managed}

@@ -104,6 +104,8 @@ def _read_disk(host: LibvirtHost, facts: Facts, disk: Facts, pools: list[Facts],
     if not disk["moves"] and not device:
         present = os.path.exists(disk["path"]) or disk["startup_policy"] is not None
         return [] if present else [f"{name}: its medium {disk['path']} is missing (next: virsh change-media --eject)"]
+    if os.path.islink(disk["path"]):
+        disk["link_to"] = os.path.realpath(disk["path"])
     if disk["format"] not in qemu_img.FORMATS:
         return []  # has its own blocker
     try:

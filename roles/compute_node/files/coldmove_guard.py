@@ -86,6 +86,9 @@ def _entry(entries: list[Facts], uuid: str) -> Facts | None:
 
 
 def _moved(away: Facts, node: str) -> str:
+    if away.get("withheld"):
+        back = f"ansible-playbook coldmove.libvirt.compute_service -e host={node} -e state=enabled"
+        return f"server {away['name']} stays down, {away['withheld']} and is not back in service; next: {back}"
     where = away["to"] or "another node"
     if away["evacuated"]:
         how = f"was evacuated to {where} (migration {away['migration']})"
@@ -95,6 +98,13 @@ def _moved(away: Facts, node: str) -> str:
         f"server {away['name']} {how}: it must not start here; next: ansible-playbook coldmove.libvirt.status -e server={away['server_uuid']}"
         ", and coldmove.libvirt.sync if it is here by right"
     )
+
+
+def _waits(state: Facts | None, uuid: str) -> bool:
+    """Whether a server that is refused may start later by itself: nobody has answered yet, or the node is not back in service."""
+    if not state or not state["answered"]:
+        return True
+    return bool((_entry(state["away"], uuid) or {}).get("withheld"))
 
 
 def _why(state: Facts | None) -> str:
@@ -275,9 +285,10 @@ def _told(state: Facts) -> str:
 
 
 def retry() -> int:
-    """Ask if nobody has answered since boot; then start what was refused for want of an answer and is to be autostarted."""
+    """Ask if nobody has answered since boot, or the node was not in service; then start what was refused for that and is to be autostarted."""
     state = since_boot()
-    if not state or not state["answered"]:
+    waiting = sorted(path.name for path in REFUSED.glob("*"))
+    if not state or any(_waits(state, uuid) for uuid in waiting) or not state["answered"]:
         state = ask_and_note()
         say(_told(state))
     if not state["answered"]:
@@ -290,6 +301,9 @@ def retry() -> int:
         return say(f"libvirt does not answer: {listed.stderr.strip()}")
     code = 0
     for uuid in waiting:
+        if _waits(state, uuid):
+            code = 1
+            continue
         if uuid in listed.stdout.split() and not _entry(state["away"], uuid):
             done = virsh("start", uuid)
             say(f"started {uuid}" if done.returncode == 0 else f"could not start {uuid}: {done.stderr.strip()}")
@@ -311,7 +325,7 @@ def may_start() -> int:
     words = refusal(server, node, since_boot(), last_answer())
     if words and worth_asking(since_boot(), time.monotonic()):
         words = refusal(server, node, ask_and_note(), last_answer())
-    if words and not (since_boot() or {}).get("answered"):
+    if words and _waits(since_boot(), server["uuid"]):
         # First the mark, then the look: an answer that comes in between finds the mark, or is found here.
         mark(REFUSED, server["uuid"]).touch()
         words = refusal(server, node, since_boot(), last_answer())

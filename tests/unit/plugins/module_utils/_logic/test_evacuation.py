@@ -8,12 +8,15 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import evacuation
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import (
     GIB,
     MOVE,
     a_disk,
+    a_domain,
     a_migration,
     a_node,
     a_server,
@@ -37,6 +40,7 @@ def a_record(number: int = 1, storage: dict[str, t.Any] | None = None, **more: t
         "host": "a",
         "state": "running",
         "autostart": True,
+        "seen_at": "2026-01-01T12:00:00.000Z",
         "flavor": None,
         "facts": facts,
         "storage": storage or {},
@@ -141,6 +145,176 @@ def test_a_move_that_has_not_ended_is_in_the_way_and_an_evacuation_is_not() -> N
     assert "is finished, its other node decides" in server["errors"][0]
     begun = a_migration(1, "pre-migrating", migration_type="evacuation")
     assert evacuation.evacuees([record], lost_node(words), t.cast("t.Any", NODES), t.cast("t.Any", [begun]))[0]["errors"] == []
+
+
+# --- where the server is by now, whatever its last-known record says
+
+BEFORE, AFTER = "2026-01-01T11:59:59.999Z", "2026-01-01T12:00:00.001Z"
+B_HAS_IT = {"b": {IMAGES: ["w0rd"]}}
+
+
+def only(migrations: t.Sequence[dict[str, t.Any]] = (), nodes: dict[str, t.Any] | None = None) -> evacuation.Evacuee:
+    """What becomes of one server of a, on storage that b sees too."""
+    (server,) = evacuation.evacuees([a_record(storage=SHARED)], lost_node(B_HAS_IT), t.cast("t.Any", {**NODES, **(nodes or {})}), t.cast("t.Any", migrations))
+    return server
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "ends"),
+    [
+        ("evacuation", "done", ("a", "b")),
+        ("evacuation", "completed", ("a", "b")),
+        ("migration", "finished", ("a", "b")),
+        ("migration", "confirming", ("a", "b")),
+        ("resize", "confirmed", ("a", "b")),
+        ("migration", "reverted", ("b", "a")),
+    ],
+)
+def test_a_server_that_has_left_the_node_since_it_was_seen_there_is_not_brought_up_a_second_time(kind: str, status: str, ends: tuple[str, str]) -> None:
+    """Also if no node that answers has it: where it went may be silent just now."""
+    for nodes in ({}, {"b": a_silent_node("b")}):
+        server = only([a_migration(1, status, *ends, migration_type=kind, updated_at=AFTER)], nodes)
+        assert server["gone"] is not None
+        assert (server["candidates"], server["plans"], server["errors"]) == ([], {}, [])
+        assert "on b already, by migration 1" in server["fates"][0]["how"]
+
+
+@pytest.mark.parametrize(
+    "migration",
+    [
+        a_migration(1, "done", migration_type="evacuation", updated_at=BEFORE),  # it was seen on a since: it has come back
+        a_migration(2, "done", migration_type="evacuation", updated_at=AFTER),  # another server
+        a_migration(1, "failed", migration_type="evacuation", updated_at=AFTER),
+        a_migration(1, "error", updated_at=AFTER),
+        a_migration(1, "reverted", updated_at=AFTER),
+        a_migration(1, "confirmed", "b", "a", updated_at=AFTER),
+        a_migration(1, "completed", "c", "b", migration_type="evacuation", updated_at=AFTER),  # another node was cleaned
+        a_migration(1, "confirmed", "a", "a", migration_type="resize", updated_at=AFTER),
+    ],
+)
+def test_what_says_nothing_of_its_leaving_the_node_is_not_in_the_way(migration: dict[str, t.Any]) -> None:
+    server = only([migration])
+    assert (server["gone"], server["errors"], [each["host"] for each in server["candidates"]]) == (None, [], ["b"])
+
+
+def test_the_last_move_counts() -> None:
+    there = a_migration(1, "confirmed", updated_at=AFTER)
+    back = {**a_migration(1, "confirmed", "b", "a", updated_at=AFTER), "id": 7}
+    assert only([there, back])["gone"] is None
+    assert only([back, there])["gone"] is None
+    assert only([{**there, "id": 9}, back])["gone"] is not None
+
+
+@pytest.mark.parametrize(
+    ("state", "migrations", "expected"),
+    [
+        ("running", [], "c has it (running), so it has left a"),  # moved by libvirt's own means
+        ("shutoff", [], "c has it (shutoff)"),
+        # Left over on c, and off: not the server. But who runs is one.
+        ("shutoff", [a_migration(1, "done", "c", "a", migration_type="evacuation", updated_at=BEFORE, pending_hosts=["c"])], ""),
+        ("running", [a_migration(1, "done", "c", "a", migration_type="evacuation", updated_at=BEFORE, pending_hosts=["c"])], "c has it (running)"),
+        # What a killed evacuation has made is its own.
+        ("running", [a_migration(1, "pre-migrating", dest="c", migration_type="evacuation")], ""),
+        ("shutoff", [a_migration(1, "pre-migrating", dest="c", migration_type="evacuation")], ""),
+        ("running", [a_migration(2, "pre-migrating", dest="c", migration_type="evacuation")], "c has it (running)"),
+        ("running", [a_migration(1, "failed", dest="c", migration_type="evacuation")], "c has it (running)"),
+    ],
+)
+def test_a_server_that_a_living_node_has_is_not_brought_up_on_a_third(state: str, migrations: list[dict[str, t.Any]], expected: str) -> None:
+    errors = only(migrations, {"c": a_node("c", [a_domain(1, state=state)])})["errors"]
+    assert bool(errors) == bool(expected)
+    assert not expected or expected in errors[0]
+
+
+def test_what_a_killed_evacuation_made_is_not_in_its_own_way() -> None:
+    """The only node that it can go to has its definition, and holds its claim: it would find no other one, and never be taken up."""
+    big = a_record(storage=SHARED, facts={"memory_mb": 16000})
+    begun = a_migration(1, "pre-migrating", migration_type="evacuation", need={"vcpus": 1, "memory_mb": 16000, "disk_bytes": 0})
+    nodes = {**NODES, "b": a_node("b", [a_domain(1, memory_mb=16000), a_domain(2, memory_mb=16)])}
+    (server,) = evacuation.evacuees([big], lost_node(B_HAS_IT), t.cast("t.Any", nodes), t.cast("t.Any", [begun]))
+    assert (server["errors"], [each["host"] for each in server["candidates"]]) == ([], ["b"])
+    # That of another server is.
+    other = {**begun, "server_uuid": uuid_of(9)}
+    (server,) = evacuation.evacuees([big], lost_node(B_HAS_IT), t.cast("t.Any", {**NODES}), t.cast("t.Any", [other]))
+    assert "no valid host" in server["errors"][0]
+
+
+WHERE = st.sampled_from(["a", "b", "c"])
+history = st.lists(
+    st.builds(
+        lambda number, kind, status, ends, at, pending: {
+            **a_migration(1, status, *ends, migration_type=kind, updated_at=at, pending_hosts=pending),
+            "id": number,
+        },
+        st.integers(1, 9),
+        st.sampled_from(["migration", "evacuation"]),
+        st.sampled_from(["accepted", "pre-migrating", "finished", "confirmed", "reverted", "done", "completed", "failed", "error"]),
+        st.tuples(WHERE, WHERE),
+        st.sampled_from([BEFORE, AFTER]),
+        st.lists(WHERE, unique=True),
+    ),
+    max_size=4,
+)
+
+
+@given(history, st.dictionaries(st.sampled_from(["b", "c"]), st.sampled_from(["running", "shutoff", "paused"])))
+def test_what_runs_on_a_living_node_is_never_planned_for_another_one(migrations: list[dict[str, t.Any]], found: dict[str, str]) -> None:
+    server = only(migrations, {name: a_node(name, [a_domain(1, state=state)]) for name, state in found.items()})
+    begun = [each for each in migrations if each["migration_type"] == "evacuation" and each["status"] in ("accepted", "pre-migrating")]
+    strangers = {name for name, state in found.items() if state != "shutoff"} - {each["dest_host"] for each in begun}
+    assert not (strangers and server["candidates"] and not server["errors"])
+
+
+# --- a path that does not say it all
+
+
+@pytest.mark.parametrize(
+    ("disk", "blockers", "words"),
+    [
+        ({"link_to": "/local/web1.qcow2"}, [], "a symbolic link, to /local/web1.qcow2"),
+        ({}, ["disk vda: /x records no format for its backing file /local/base"], "records no format"),
+        ({}, ["disk vda: qemu-img info gave no answer in 120 s"], "gave no answer"),
+        ({}, ["disk vda keeps its data in another file, /local/data (next: qemu-img convert it into one file)"], "/local/data"),
+        ({}, ["disk vda is /new in the running guest but /old in its definition"], "in the running guest but"),
+    ],
+)
+def test_a_disk_on_shared_storage_of_which_not_all_is_known_is_no_survivor(disk: dict[str, t.Any], blockers: list[str], words: str) -> None:
+    plan = planned(a_record(storage=SHARED, facts={"disks": [a_disk(**disk)], "blockers": blockers}), {IMAGES: ["w0rd"]}, IMAGE)
+    assert (fates(plan), plan["files"]) == ({"vda": "lost"}, [])
+    assert "was never proven that all of it is" in plan["errors"][0]
+    assert words in plan["errors"][0]
+
+
+@pytest.mark.parametrize(
+    "blockers",
+    [["disk vdb: whatever"], ["disk vda is encrypted"], ["is locked by ann"], ["has snapshots: s1"], ["disk vda has an active block job (next: …)"]],
+)
+def test_other_words_about_a_server_do_not_keep_its_disk_from_surviving(blockers: list[str]) -> None:
+    plan = planned(a_record(storage=SHARED, facts={"blockers": blockers}), {IMAGES: ["w0rd"]})
+    assert (fates(plan), plan["errors"]) == ({"vda": "survives"}, [])
+
+
+@pytest.mark.parametrize("kind", ["nvme", "dir", "vhostuser", "vhostvdpa"])
+def test_a_disk_that_is_no_file_is_not_handed_to_whatever_the_dest_has_under_its_name(kind: str) -> None:
+    plan = planned(a_record(facts={"disks": [a_disk(type=kind, path=None, moves=False)]}), image=IMAGE)
+    assert f"is of type {kind}, which only a had" in plan["errors"][0]
+
+
+def test_an_empty_drive_is_nothing() -> None:
+    drive = a_disk("sda", None, device="cdrom", type="block", moves=False, readonly=True)
+    assert planned(a_record(facts={"disks": [drive]}))["fates"] == []
+    assert planned(a_record(facts={"disks": [{**drive, "path": "/dev/sr0"}]}))["errors"]
+
+
+def test_the_words_that_must_still_be_read_when_it_is_defined() -> None:
+    store = {**SHARED, "/base": {"identity": "b4se", "seen_by": ["b"]}, "/nvram": {"identity": "nvr4m", "seen_by": ["b"]}}
+    disks = [a_disk(chain=[{"path": "/base/x", "format": "qcow2"}]), a_disk("vdb", "/local/y", role="swap")]
+    words = {IMAGES: ["w0rd"], "/base": ["b4se"], "/nvram": ["nvr4m"]}
+    record = a_record(storage=store, facts={"disks": disks, "nvram": {"path": "/nvram/web1", "size_bytes": 9}})
+    plan = planned(record, words)
+    assert plan["proofs"] == {IMAGES: "w0rd", "/base": "b4se", "/nvram": "nvr4m"}
+    assert plan["external_files"] == [f"{IMAGES}/web1.qcow2", "/base/x", "/nvram/web1"]
+    assert planned(record, {**words, "/base": ["other"]}, IMAGE)["proofs"] == {"/nvram": "nvr4m"}
 
 
 def test_who_is_meant() -> None:

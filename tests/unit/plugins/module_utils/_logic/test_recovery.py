@@ -281,6 +281,186 @@ def test_evacuations_and_same_host_moves_are_not_guessed_at():
     assert recovery.decide(record("migrating", dest="a"), SOURCE_ON, SOURCE_ON)["decision"] == "blocked"
 
 
+# --- evacuations: the source is proven off, or comes back
+
+
+def evacuation(status: str = "pre-migrating", **more) -> dict:
+    """An evacuation from a to b of two files that are made on b."""
+    return record(status, migration_type="evacuation", **more)
+
+
+ACCEPTED = ["accepted"]
+PREPARED = ["pre-migrating"]
+OPEN = ["accepted", "pre-migrating"]
+#: Its start was begun, and whoever began it was killed before it could say how it went.
+BEGUN = {**state("running", "final"), "starting": True}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "power", "source", "dest", "expected", "steps"),
+    [
+        # The source is silent as a rule: it is off.
+        (OPEN, "running", None, GONE, "roll_back", ["clean_dest", "close"]),
+        (OPEN, "shutoff", None, TEMP, "roll_back", ["clean_dest", "close"]),
+        (PREPARED, "running", None, DEST_OFF, "roll_back", ["withdraw_dest", "clean_dest", "close"]),
+        (PREPARED, "shutoff", None, state("defined", {"vda": "final", "vdb": "temp"}), "roll_back", ["withdraw_dest", "clean_dest", "close"]),
+        # The commit point is the first start on the dest; of a server that was off, its definition there.
+        (PREPARED, "running", None, DEST_ON, "finish", ["start_dest", "close"]),
+        (PREPARED, "running", None, BEGUN, "finish", ["start_dest", "close"]),
+        (PREPARED, "running", None, state("defined", "final", started=True), "finish", ["start_dest", "close"]),
+        (PREPARED, "running", None, state("absent", "final", started=True), "finish", ["define_dest", "start_dest", "close"]),
+        (PREPARED, "shutoff", None, DEST_OFF, "finish", ["close"]),
+        (PREPARED, "shutoff", None, state("running", "final", started=True), "finish", ["close"]),
+        # A start that was begun, and a guest that is off: it has not come to run.
+        (PREPARED, "running", None, {**DEST_OFF, "starting": True}, "roll_back", ["withdraw_dest", "clean_dest", "close"]),
+        # It has run there, so what is left of it there is the newest.
+        (PREPARED, "running", None, state("defined", {"vda": "final", "vdb": "missing"}, started=True), "blocked", []),
+        (PREPARED, "running", None, state("absent", "missing", started=True), "blocked", []),
+        # Somebody else's doing.
+        (PREPARED, "running", None, state("running", "final"), "blocked", []),
+        (ACCEPTED, "running", None, state("running", "final"), "blocked", []),
+        (ACCEPTED, "shutoff", None, state("defined", "missing"), "blocked", []),
+        # Silence of the dest.
+        (OPEN, "running", None, None, "blocked", []),
+        (OPEN, "running", SOURCE_OFF, None, "blocked", []),
+        # The source is back in the middle. Nothing of it is touched, its guard starts nothing.
+        (OPEN, "running", SOURCE_OFF, TEMP, "roll_back", ["clean_dest", "close"]),
+        (PREPARED, "running", SOURCE_OFF, DEST_ON, "finish", ["start_dest", "close"]),
+        (PREPARED, "running", SOURCE_OFF, DEST_OFF, "roll_back", ["withdraw_dest", "clean_dest", "close"]),
+        # It is up, and runs the server: it was not off.
+        (OPEN, "running", SOURCE_ON, TEMP, "blocked", []),
+        (PREPARED, "running", SOURCE_ON, state("defined", "final", started=True), "blocked", []),
+        (PREPARED, "shutoff", SOURCE_ON, DEST_OFF, "blocked", []),
+        (PREPARED, "running", SOURCE_ON, DEST_ON, "blocked", []),
+        # Ended, and nothing to clean.
+        (["failed", "completed", "error", "done"], "running", SOURCE_OFF, DEST_ON, "nothing", []),
+    ],
+)
+def test_the_table_of_an_evacuation_by_name(statuses, power, source, dest, expected, steps):
+    for status in statuses:
+        decision = recovery.decide(evacuation(status, old_power_state=power), source, dest)
+        assert (decision["decision"], decision["steps"]) == (expected, steps), (status, decision)
+
+
+def test_a_finished_evacuation_leaves_its_source_to_be_cleaned_and_one_that_came_to_nothing_does_not():
+    assert recovery.decide(evacuation(), None, DEST_ON)["pending_hosts"] == ["a"]
+    assert recovery.decide(evacuation(old_power_state="shutoff"), None, DEST_OFF)["pending_hosts"] == ["a"]
+    assert recovery.decide(evacuation(), None, TEMP)["pending_hosts"] == []
+
+
+def test_an_evacuation_without_a_dest_cleans_none():
+    assert recovery.decide(evacuation("accepted", dest=None, files=[]), None, None)["steps"] == ["close"]
+
+
+def returned(status: str = "done", **more) -> dict:
+    """An evacuation whose source is still to be cleaned."""
+    return evacuation(status, pending_hosts=["a"], **more)
+
+
+@pytest.mark.parametrize(
+    ("source", "dest", "seen_on", "expected"),
+    [
+        (SOURCE_OFF, DEST_ON, "", "clean_returned"),
+        (SOURCE_OFF, DEST_OFF, "", "clean_returned"),
+        (GONE, DEST_ON, "", "clean_returned"),  # killed before, or by hand
+        (state("absent", "source"), DEST_ON, "", "clean_returned"),
+        # It has moved on since.
+        (SOURCE_OFF, GONE, "c", "clean_returned"),
+        (SOURCE_OFF, None, "c", "clean_returned"),
+        # What runs is never touched, and what does not answer cannot be.
+        (SOURCE_ON, GONE, "", "blocked"),
+        (SOURCE_ON, DEST_OFF, "c", "blocked"),
+        (SOURCE_ON, DEST_ON, "", "blocked"),
+        (None, DEST_ON, "", "blocked"),
+        (None, DEST_ON, "c", "blocked"),
+        # Not seen to be well anywhere: what is there may be all that there is.
+        (SOURCE_OFF, None, "", "blocked"),
+        (SOURCE_OFF, None, "a", "blocked"),
+        (SOURCE_OFF, state("defined", {"vda": "final", "vdb": "missing"}), "", "blocked"),
+        (SOURCE_OFF, GONE, "", "blocked"),
+        (SOURCE_OFF, GONE, "a", "blocked"),
+        (state("absent", {"vda": "missing", "vdb": "source"}), GONE, "", "blocked"),
+        # Its owner removed it from the dest, and nothing of its content is on the source.
+        (state("defined", "missing"), GONE, "", "clean_returned"),
+        (GONE, GONE, "", "clean_returned"),
+    ],
+)
+def test_a_node_that_returns(source, dest, seen_on, expected):
+    decision = recovery.decide(returned(), source, dest, seen_on)
+    assert decision["decision"] == expected, decision
+    assert decision["steps"] == (["clean_source", "close"] if expected == "clean_returned" else [])
+    assert decision["pending_hosts"] == ([] if expected == "clean_returned" else ["a"])
+
+
+def test_what_may_be_the_last_copy_is_named():
+    reason = recovery.decide(returned(), SOURCE_OFF, GONE)["reason"]
+    assert "/i/x, /i/y" in reason
+    assert "same command again" in reason
+
+
+def test_disks_that_all_survived_leave_only_a_definition_behind():
+    assert recovery.decide(returned(files=[]), state("defined"), GONE)["decision"] == "clean_returned"
+    assert recovery.decide(returned(files=[]), SOURCE_OFF, DEST_OFF)["decision"] == "clean_returned"
+
+
+def check_evacuation_laws(migration: dict, source: dict | None, dest: dict | None, seen_on: str, decision: dict) -> None:
+    """What no decision about an evacuation may ever do."""
+    steps = decision["steps"]
+    # Nothing is ever started or put back on the node that was given up, and nothing is called a held copy.
+    assert not {"restore_source", "start_source", "delete_held", "merge_held"} & set(steps)
+    if source and source["domain"] == "running":
+        assert decision["decision"] in ("blocked", "nothing")
+    if {"start_dest", "define_dest"} & set(steps):
+        # Only what this evacuation has started before: recover has no proof that the source is off now.
+        assert dest and (dest["started"] or dest["domain"] == "running")
+        assert dest_has_all(dest)
+        assert migration["status"] == "pre-migrating" or dest["domain"] == "absent"
+    if {"withdraw_dest", "clean_dest"} & set(steps):
+        assert dest and dest["domain"] != "running"
+        assert not dest["started"]
+        assert "withdraw_dest" not in steps or migration["status"] == "pre-migrating"
+        assert migration["status"] in ACTIVE
+    if "clean_source" in steps:
+        assert source and source["domain"] in ("absent", "defined")
+        assert migration["status"] == "done"
+        well = seen_on not in ("", "a") or (dest is not None and dest["domain"] != "absent" and dest_has_all(dest))
+        nothing_there = all("source" not in name.split("+") for name in source["files"].values())
+        assert well or (nothing_there and dest and dest["domain"] == "absent")
+    assert bool(steps) == (decision["decision"] not in ("nothing", "blocked"))
+    assert not steps or (steps[-1] == "close" and steps.count("close") == 1)
+    assert steps == sorted(steps, key=recovery.ORDER.index)
+    assert decision["reason"]
+
+
+evacuations = st.builds(
+    lambda status, power, pending: evacuation(status, old_power_state=power, pending_hosts=pending if status not in ACTIVE else []),
+    st.sampled_from(["accepted", "pre-migrating", "done", "completed", "error", "failed"]),
+    st.sampled_from(["running", "shutoff", None]),
+    st.sampled_from([[], ["a"]]),
+)
+
+
+@given(evacuations, node_states, node_states, st.sampled_from(["", "a", "b", "c"]))
+@settings(max_examples=2000)
+def test_no_decision_about_an_evacuation_breaks_a_law(migration, source, dest, seen_on):
+    check_evacuation_laws(migration, source, dest, seen_on, recovery.decide(migration, source, dest, seen_on))
+
+
+@pytest.mark.parametrize(
+    ("status", "command"),
+    [
+        ("accepted", "evacuate -e failed_host=a"),
+        ("pre-migrating", "evacuate -e failed_host=a"),
+        ("error", "evacuate -e failed_host=a"),
+        ("done", "recover -e host=a"),
+        ("failed", None),
+        ("completed", None),
+    ],
+)
+def test_commands_of_an_evacuation(status, command):
+    assert recovery.legal_commands(evacuation(status)) == ([f"ansible-playbook coldmove.libvirt.{command}"] if command else [])
+
+
 # --- on the same node: one definition, seen from two sides
 
 LOCAL = [

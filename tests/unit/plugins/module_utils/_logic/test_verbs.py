@@ -100,6 +100,55 @@ def test_the_youngest_record_counts_whatever_the_order() -> None:
     assert verbs.latest_of([], SERVER) is None
 
 
+# --- evacuate
+
+
+@pytest.mark.parametrize("status", sorted(set(STATUSES) - ACTIVE))
+@pytest.mark.parametrize("kind", ["evacuation", "migration", "resize"])
+def test_what_has_ended_is_not_in_the_way_of_an_evacuation(status: str, kind: str) -> None:
+    for liveness in (dead, alive):
+        assert step("evacuate", [record(status, migration_type=kind)], liveness) == ("plan", "")
+    assert step("evacuate", []) == ("plan", "")
+
+
+@pytest.mark.parametrize("status", ["accepted", "pre-migrating"])
+def test_a_killed_evacuation_is_continued_and_one_that_may_be_alive_is_not(status: str) -> None:
+    begun = record(status, migration_type="evacuation")
+    for liveness in (dead, mine):
+        assert step("evacuate", [begun], liveness) == ("adopt", "")
+    for liveness in (alive, unknown):
+        answer, reason = step("evacuate", [begun], liveness)
+        assert answer == "refuse"
+        assert "another run is at work" in reason
+        assert "coldmove.libvirt.evacuate -e failed_host=a" in reason
+
+
+@pytest.mark.parametrize("status", sorted(ACTIVE))
+@pytest.mark.parametrize("kind", ["migration", "resize"])
+def test_a_move_that_has_not_ended_is_not_taken_for_an_evacuation(status: str, kind: str) -> None:
+    for liveness in (dead, alive, mine):
+        answer, reason = step("evacuate", [record(status, migration_type=kind)], liveness)
+        assert answer == "refuse"
+        assert f"its {kind} has not ended" in reason
+
+
+def test_the_youngest_record_decides_of_an_evacuation_and_locks_do_not() -> None:
+    old, new = record("done", migration_type="evacuation"), {**record("pre-migrating", migration_type="evacuation"), "id": 12}
+    for records in ([old, new], [new, old]):
+        assert step("evacuate", records)[0] == "adopt"
+    locked: t.Any = {"by": "ann", "reason": "audit"}
+    assert step("evacuate", [old], locked=locked)[0] == "plan"
+
+
+@pytest.mark.parametrize("verb", ["cold_migrate", "resize", "confirm", "revert"])
+@pytest.mark.parametrize("status", ["accepted", "pre-migrating"])
+def test_an_open_evacuation_is_no_other_verbs_business(verb: str, status: str) -> None:
+    for liveness in (dead, alive):
+        answer, reason = step(verb, [record(status, migration_type="evacuation")], liveness, flavor="m1")
+        assert answer == "refuse"
+        assert "coldmove.libvirt.evacuate -e failed_host=a" in reason
+
+
 # --- confirm and revert
 
 
