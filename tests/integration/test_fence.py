@@ -63,7 +63,7 @@ class Fencing:
     def ask(self, module: str, **arguments: Any) -> dict[str, Any]:
         """Run a module on the records host."""
         argv = [str(Path(sys.executable).with_name("ansible")), "records1", "-i", str(self.lab.inventory_path)]
-        argv += ["-m", f"coldmove.libvirt.{module}", "-a", json.dumps(arguments)]
+        argv += ["-m", f"coldmove.libvirt.{module}", *(["-a", json.dumps(arguments)] if arguments else [])]
         done = subprocess.run(argv, cwd="/", env=environment(2), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return dict(json.JSONDecoder().raw_decode(done.stdout.partition("=> ")[2])[0])

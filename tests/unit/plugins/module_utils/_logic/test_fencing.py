@@ -112,7 +112,7 @@ def test_an_echo_that_could_not_be_tried_is_none() -> None:
 
 def test_all_reasons_at_once() -> None:
     reasons = fencing.blockers("a", nodes("a", "b", silent=()), {"agent": "rm"}, "ann")
-    assert [reason.split(":")[0] for reason in reasons] == ["the variable fence of a is malformed", "fenced_by is malformed", "a is up"]
+    assert [reason.partition(":")[0] for reason in reasons] == ["the variable fence of a is malformed", "fenced_by is malformed", "a is up"]
     reasons = fencing.blockers("a", nodes("a", "b", "c", silent=("a", "b")), None, "")
     assert "nothing proves that a is off" in reasons[0]
     assert "2 of 3 compute nodes do not answer (a, b)" in reasons[1]
@@ -140,8 +140,8 @@ def test_only_an_unbroken_end_counts(powers: list[str], needed: int) -> None:
     assert fencing.is_settled(readings(*powers), "off", needed) is expected
 
 
-def prove(fenced_by: str = "", *powers: str, check: bool = False, fence: t.Any = FENCE) -> fencing.Proof:
-    return fencing.proof("a", fence, fenced_by, "ops", "now", [SILENT], {"readings": readings(*powers)} if powers else {}, check)
+def prove(fenced_by: str = "", *powers: str, check: bool = False, agent: bool = True) -> fencing.Proof:
+    return fencing.proof("a", FENCE if agent else None, fenced_by, "ops", "now", [SILENT], {"readings": readings(*powers)} if powers else {}, check)
 
 
 def test_proof_by_an_agent() -> None:
@@ -153,7 +153,7 @@ def test_proof_by_an_agent() -> None:
 
 
 def test_proof_by_a_statement() -> None:
-    found = prove("ann: plug pulled", fence=None)
+    found = prove("ann: plug pulled", agent=False)
     assert (found["by"], found["reason"], found["how"], found["agent"], found["proven"]) == ("ann", "plug pulled", "statement", None, True)
     assert prove("ann: plug pulled", "unknown")["proven"]
     with pytest.raises(ColdmoveError, match="a is not proven off"):
