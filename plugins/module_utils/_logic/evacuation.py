@@ -334,8 +334,9 @@ def _evacuee(record: Record, lost: Lost, nodes: Nodes, room: scheduler.Scheduler
         for host, node in nodes.items()
         if host != lost.host and node.get("reachable")
     }
-    # Where least is lost; and room is asked for what has to be made there.
-    best = min(plans_by_host.values(), key=lambda found: (bool(found["errors"]), len(found["lost"])), default=None)
+    # Where least is lost, of what was not ruled out; and room is asked for what has to be made there.
+    meant = [found for host, found in plans_by_host.items() if lost.target_host in ("", host)]
+    best = min(meant, key=lambda found: (bool(found["errors"]), len(found["lost"])), default=None)
     facts = {**record["facts"], "uuid": record["server_uuid"], "name": record["name"]}
     need = best["need"] if best else NOTHING
     request = scheduler.request_for(t.cast("t.Any", facts), lost.host, lost.target_host, need, flavor=record.get("flavor"))

@@ -100,11 +100,9 @@ def _moved(away: Facts, node: str) -> str:
     )
 
 
-def _waits(state: Facts | None, uuid: str) -> bool:
-    """Whether a server that is refused may start later by itself: nobody has answered yet, or the node is not back in service."""
-    if not state or not state["answered"]:
-        return True
-    return bool((_entry(state["away"], uuid) or {}).get("withheld"))
+def _is_settled(state: Facts | None) -> bool:
+    """Whether what is refused now stays refused: the records host has answered, and the node is in service."""
+    return bool(state and state["answered"] and not any(entry.get("withheld") for entry in state["away"]))
 
 
 def _why(state: Facts | None) -> str:
@@ -287,22 +285,20 @@ def _told(state: Facts) -> str:
 def retry() -> int:
     """Ask if nobody has answered since boot, or the node was not in service; then start what was refused for that and is to be autostarted."""
     state = since_boot()
-    waiting = sorted(path.name for path in REFUSED.glob("*"))
-    if not state or any(_waits(state, uuid) for uuid in waiting) or not state["answered"]:
+    if not state or not _is_settled(state):
         state = ask_and_note()
         say(_told(state))
     if not state["answered"]:
         return 1
+    code = 0 if _is_settled(state) else 1
     waiting = sorted(path.name for path in REFUSED.glob("*"))
     if not waiting:
-        return 0
+        return code
     listed = virsh("list", "--inactive", "--autostart", "--uuid")
     if listed.returncode:
         return say(f"libvirt does not answer: {listed.stderr.strip()}")
-    code = 0
     for uuid in waiting:
-        if _waits(state, uuid):
-            code = 1
+        if (_entry(state["away"], uuid) or {}).get("withheld"):
             continue
         if uuid in listed.stdout.split() and not _entry(state["away"], uuid):
             done = virsh("start", uuid)
@@ -325,7 +321,7 @@ def may_start() -> int:
     words = refusal(server, node, since_boot(), last_answer())
     if words and worth_asking(since_boot(), time.monotonic()):
         words = refusal(server, node, ask_and_note(), last_answer())
-    if words and _waits(since_boot(), server["uuid"]):
+    if words and not _is_settled(since_boot()):
         # First the mark, then the look: an answer that comes in between finds the mark, or is found here.
         mark(REFUSED, server["uuid"]).touch()
         words = refusal(server, node, since_boot(), last_answer())

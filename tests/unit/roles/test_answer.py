@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from contracts.known_servers import A_UUID, snapshot
 from contracts.record_store import candidate, opening, walk
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.compute_services import ComputeServices
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.records import Records
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.server_records import ServerRecords
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "record_store"
@@ -70,6 +73,31 @@ def test_what_the_records_say(host: Host) -> None:
     assert [(entry["server_uuid"], entry["to"], entry["migration"]) for entry in told["away"]] == [(evacuated["server_uuid"], "B", evacuated["uuid"])]
     assert host.answer("B")["managed"] == [evacuated["server_uuid"]]
     assert {entry["server_uuid"] for entry in host.answer("C")["away"]} == {evacuated["server_uuid"], moved["server_uuid"]}
+
+
+def test_a_node_that_was_fenced_is_told_so_until_it_is_back_in_service(host: Host) -> None:
+    ServerRecords(path=host.store).save("A", [snapshot()])
+    services = ComputeServices(path=host.store)
+    assert host.answer("A")["managed"] == [A_UUID]
+    services.set("A", fenced={"by": "ann", "how": "fence_ipmilan", "reason": "", "at": None})
+    (entry,) = host.answer("A")["away"]
+    assert (entry["server_uuid"], entry["to"], host.answer("A")["managed"]) == (A_UUID, None, [])
+    assert entry["withheld"].startswith("A was fenced by ann on 2")
+    assert host.answer("B")["away"][0].get("withheld") is None
+    services.enable("A")
+    assert host.answer("A")["managed"] == [A_UUID]
+
+
+def test_that_a_node_was_cleaned_long_afterwards_says_nothing_of_where_the_server_is(host: Host) -> None:
+    """Evacuated from A to B, moved on to C by libvirt's own means and seen there; then A comes back."""
+    store = Records(path=host.store)
+    evacuated = store.open(**opening([candidate("B")], migration_type="evacuation")).after
+    walk(store, evacuated, "pre-migrating", "done")
+    ServerRecords(path=host.store).save("C", [{**snapshot(), "server_uuid": evacuated["server_uuid"]}])
+    assert host.answer("C")["managed"] == [evacuated["server_uuid"]]
+    walk(store, evacuated, "completed")
+    assert host.answer("C")["managed"] == [evacuated["server_uuid"]]
+    assert host.answer("B")["away"][0]["to"] == "C"
 
 
 def test_a_store_of_another_version_answers(host: Host) -> None:

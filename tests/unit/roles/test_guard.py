@@ -338,3 +338,46 @@ def test_paths_agree(guard: t.Any) -> None:
 def test_the_hook_has_nothing_to_say_otherwise(operation: str, step: str) -> None:
     done = subprocess.run(["sh", FILES / "libvirt_hook.sh", "web", operation, step, "-"], capture_output=True, stdin=subprocess.DEVNULL, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+# --- a node that was given up, and is not back in service
+
+WITHHELD = {"server_uuid": HERE, "name": "web", "to": None, "evacuated": False, "migration": None, "status": None, "withheld": "node1 was fenced by ann"}
+FENCED = {**ANSWER, "away": [AWAY, WITHHELD], "managed": []}
+
+
+def test_a_fenced_node_starts_nothing_that_the_records_know(guard: t.Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its servers are perhaps just being brought up elsewhere, one after the other. Answered or not, over boots."""
+    for answer in (FENCED, None, FENCED):
+        reboot(guard)
+        guard.answers = [answer]
+        guard.ask_and_note()
+        assert allowed(guard) == ["foreign"]
+        told = capsys.readouterr().err
+        assert "server web stays down, node1 was fenced by ann and is not back in service" in told
+        assert "compute_service -e host=node1 -e state=enabled" in told
+    let_time_pass(guard)
+    guard.answers = [ANSWER]
+    assert allowed(guard) == ["here", "foreign"]
+
+
+def test_what_a_fenced_node_was_not_let_start_is_started_when_it_is_back_in_service(guard: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "virsh", virsh := Virsh(HERE, GONE))
+    guard.answers = [FENCED]
+    guard.ask_and_note()
+    guard.answers = [FENCED]
+    assert guard.retry() == 1  # nothing has been refused yet; its unit has to come again all the same
+    assert (start(guard, HERE), start(guard, GONE)) == (1, 1)
+    guard.answers = [FENCED]
+    assert guard.retry() == 1 and virsh.started == []
+    guard.answers = [None]
+    assert guard.retry() == 1 and virsh.started == []
+    guard.answers = [ANSWER]
+    assert guard.retry() == 0 and virsh.started == [HERE]
+    assert guard.retry() == 0 and virsh.started == [HERE]
+
+
+def test_the_answer_for_a_fenced_node_is_understood(guard: t.Any) -> None:
+    seen = [{"server_uuid": HERE, "name": "web", "host": "node1", "seen_at": 1.0}]
+    told = guard.checked(whereabouts.answer("node1", [], seen, "node1 was fenced by ann"), "node1")
+    assert (told["away"], told["managed"]) == ([WITHHELD], [])

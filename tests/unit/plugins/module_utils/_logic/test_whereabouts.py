@@ -127,6 +127,15 @@ def test_words() -> None:
     assert whereabouts.answer("a", [], [seen("b")])["away"] == [nameless]
 
 
+def test_a_fenced_node_has_no_server_of_its_own() -> None:
+    """Until it is back in service: who gave it up may be bringing up elsewhere what it still has by the records."""
+    rows, servers = [a_move("done", kind="evacuation")], [seen("a", server="t"), seen("b", server="u")]
+    told_to_a = whereabouts.answer("a", rows, servers, "a was fenced by ann")
+    assert told_to_a["managed"] == []
+    assert {entry["server_uuid"]: entry.get("withheld") for entry in told_to_a["away"]} == {"s": None, "t": "a was fenced by ann", "u": None}
+    assert whereabouts.answer("a", rows, servers)["managed"] == ["t"]
+
+
 HISTORY = st.lists(
     st.tuples(
         st.sampled_from(transitions.STATUSES),

@@ -20,6 +20,7 @@ import pytest
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import channel, exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import qemu_img as qemu_images
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, receiving, sending
@@ -212,6 +213,184 @@ def test_a_swap_disk_is_blank_on_dest(move: Move) -> None:
     move.commit({})
     digest = exports.content_digest(str(move.dest / "swap"), "qcow2", lambda *_: None)
     assert (digest["virtual_bytes"], digest["read_bytes"]) == (8 * MIB, 0)
+
+
+# --- evacuated: what the lost node had alone is made anew
+
+
+def an_image(move: Move, image_format: str = "qcow2", size: int = MIB) -> Path:
+    content = sparse(move.root / "content", size, (0, noise(100_000)), (size - 5, b"tail!"))
+    image = move.root / f"golden.{image_format}"
+    qemu_img("convert", "-f", "raw", "-O", image_format, content, image)
+    return image
+
+
+def from_image(move: Move, image: Path, disk_format: str, grow_to: int) -> None:
+    move.add("vda", disk_format, way="image", size_bytes=0, allocated_bytes=0, grow_to_bytes=grow_to, virtual_bytes=grow_to)
+    move.files[0].update(image_path=str(image), image_format=image.suffix[1:])
+
+
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+@pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
+def test_a_disk_is_made_from_an_image_in_its_own_format_and_size(move: Move, image_format: str, disk_format: str) -> None:
+    image = an_image(move, image_format)
+    before = image.read_bytes()
+    from_image(move, image, disk_format, 3 * MIB)
+    assert move.offer()["exports"] == {}
+    temporary, final = Path(move.files[0]["temp_path"]), Path(move.files[0]["dest_path"])
+    assert temporary.stat().st_size == 0 and not final.exists()
+    assert move.offer() == {"changed": False, "exports": {}}
+    move.commit({})
+    assert not temporary.exists()
+    assert qemu_images.info(str(final), disk_format).virtual_bytes == 3 * MIB
+    whole = move.root / "whole"
+    qemu_img("convert", "-f", disk_format, "-O", "raw", final, whole)
+    assert whole.read_bytes() == (move.root / "content").read_bytes() + bytes(2 * MIB)
+    assert allocated(final) < MIB
+    assert image.read_bytes() == before
+
+
+def test_a_raw_image_in_which_somebody_wrote_a_qcow2_header_is_raw(move: Move) -> None:
+    secret = sparse(move.root / "secret", MIB, (0, b"secret" * 1000))
+    evil = move.root / "evil.raw"
+    qemu_img("create", "-f", "qcow2", "-F", "raw", "-b", secret, evil)
+    os.truncate(evil, MIB)
+    from_image(move, evil, "raw", MIB)
+    move.offer()
+    move.commit({})
+    assert Path(move.files[0]["dest_path"]).read_bytes() == evil.read_bytes()
+
+
+def test_an_image_that_stands_on_another_file_is_refused_by_name(move: Move) -> None:
+    """Whoever made it could have this node's own files read into a guest."""
+    secret = sparse(move.root / "secret", MIB, (0, b"secret" * 1000))
+    evil = move.root / "evil.qcow2"
+    qemu_img("create", "-f", "qcow2", "-F", "raw", "-b", secret, evil)
+    from_image(move, evil, "raw", MIB)
+    move.offer()
+    with pytest.raises(ColdmoveError, match=r"evil\.qcow2 stands on another file, .*secret: make it whole first"):
+        move.commit({})
+    assert not Path(move.files[0]["dest_path"]).exists()
+    assert len(move.discard()["deleted"]) == 1
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"no image at all" * 100, "cannot be read as qcow2")])
+def test_an_image_that_is_missing_or_of_another_format_gives_nothing_its_name(move: Move, content: bytes | None, words: str) -> None:
+    image = move.root / "golden.qcow2"
+    if content is not None:
+        image.write_bytes(content)
+    from_image(move, image, "qcow2", MIB)
+    move.offer()
+    with pytest.raises(ColdmoveError, match=words):
+        move.commit({})
+    assert not Path(move.files[0]["dest_path"]).exists()
+    assert move.discard()["deleted"] == [move.files[0]["temp_path"]]
+    assert not any(move.dest.iterdir())
+
+
+@pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
+def test_a_disk_from_an_image_may_be_killed_at_any_point(move: Move, disk_format: str) -> None:
+    from_image(move, an_image(move), disk_format, 2 * MIB)
+    move.offer()
+    final, temporary = Path(move.files[0]["dest_path"]), Path(move.files[0]["temp_path"])
+    noted = (move.journal.directory / "journal.json").read_bytes()
+
+    def commit() -> None:
+        receiving.commit(Journal(MOVE), move.files, receiving.Told({}, {}, None), lambda _progress: None)
+
+    def check(_point: int) -> None:
+        if final.exists() and not temporary.exists():
+            # What has its name has its content, if perhaps not its size yet.
+            assert digest_of_start(final, disk_format) == digest_of_start(move.root / "content", "raw")
+        commit()
+        assert not temporary.exists()
+        assert qemu_images.info(str(final), disk_format).virtual_bytes == 2 * MIB
+        assert digest_of_start(final, disk_format) == digest_of_start(move.root / "content", "raw")
+        final.rename(temporary)  # the same inode, which the journal knows
+        os.truncate(temporary, 0)
+        (move.journal.directory / "journal.json").write_bytes(noted)
+
+    def digest_of_start(path: Path, image_format: str) -> bytes:
+        whole = move.root / "whole"
+        qemu_img("convert", "-f", image_format, "-O", "raw", path, whole)
+        return whole.read_bytes()[:MIB]
+
+    assert killed_everywhere(move.dest, commit, check) >= 2
+
+
+def test_a_dest_that_started_anew_does_not_use_what_it_had_made_from_an_image(move: Move) -> None:
+    from_image(move, an_image(move), "raw", MIB)
+    move.offer()
+    paths.BOOT_MARK.unlink()
+    with pytest.raises(ColdmoveError, match="this node was started anew"):
+        move.commit({})
+    assert move.offer()["changed"] is True
+    move.commit({})
+    assert Path(move.files[0]["dest_path"]).read_bytes() == (move.root / "content").read_bytes()
+
+
+def restored(move: Move, contents: dict[str, str]) -> dict[str, t.Any]:
+    return receive(move.journal, {"state": "offered", "files": move.files, "address": "", "port": 22, "instances_path": str(move.dest), "contents": contents})
+
+
+def test_what_the_record_kept_is_restored_byte_by_byte(move: Move) -> None:
+    drive, variables = noise(40_000), noise(131_072, 2)
+    move.add("sda", way="restore", size_bytes=40_000, virtual_bytes=40_000, allocated_bytes=0)
+    move.add("nvram", kind="nvram", way="restore", size_bytes=131_072, virtual_bytes=131_072, allocated_bytes=0)
+    contents = {"sda": blobs.pack(drive), "nvram": blobs.pack(variables), "vdx": blobs.pack(b"nobody asked for it")}
+    assert restored(move, contents) == {"changed": True, "exports": {}}
+    assert restored(move, contents) == {"changed": False, "exports": {}}
+    assert {Path(file["temp_path"]).stat().st_mode & 0o777 for file in move.files} == {0o600}
+    assert not any(Path(file["dest_path"]).exists() for file in move.files)
+    move.commit({})
+    assert [Path(file["dest_path"]).read_bytes() for file in move.files] == [drive, variables]
+    assert {path.name for path in move.dest.iterdir()} == {"sda", "nvram"}
+    # Its name says that it is whole: what is offered again is left as it is.
+    assert restored(move, {}) == {"changed": False, "exports": {}}
+
+
+def test_what_the_record_has_not_kept_is_said_and_leaves_nothing(move: Move) -> None:
+    move.add("nvram", kind="nvram", way="restore", size_bytes=9, virtual_bytes=9, allocated_bytes=0)
+    with pytest.raises(ColdmoveError, match="the record store has nothing of nvram"):
+        restored(move, {"sda": blobs.pack(b"x")})
+    assert not any(move.dest.iterdir())
+
+
+def test_a_restore_may_be_killed_at_any_point(move: Move) -> None:
+    content = noise(5000)
+    move.add("nvram", kind="nvram", way="restore", size_bytes=5000, virtual_bytes=5000, allocated_bytes=0)
+    file, contents = move.files[0], {"nvram": blobs.pack(content)}
+    noted = (move.journal.directory / "journal.json").read_bytes()
+
+    def make() -> None:
+        journal = Journal(MOVE)
+        receiving.offer(journal, move.files, str(move.dest), channel.Peer("", 22, "", "", ""), contents)
+        receiving.commit(journal, move.files, receiving.Told({}, {}, None), lambda _progress: None)
+
+    def check(_point: int) -> None:
+        if Path(file["dest_path"]).exists():
+            assert Path(file["dest_path"]).read_bytes() == content
+        make()
+        assert Path(file["dest_path"]).read_bytes() == content
+        assert [path.name for path in move.dest.iterdir()] == ["nvram"]
+        Path(file["dest_path"]).unlink()
+        (move.journal.directory / "journal.json").write_bytes(noted)
+
+    assert killed_everywhere(move.dest, make, check) >= 4
+
+
+@pytest.mark.parametrize("way", ["image", "restore"])
+def test_a_file_of_somebody_else_is_not_replaced_by_one_made_anew(move: Move, way: str) -> None:
+    move.add("vda", way=way, size_bytes=0, virtual_bytes=MIB, allocated_bytes=0)
+    Path(move.files[0]["dest_path"]).write_text("somebody else's")
+    with pytest.raises(ColdmoveError, match="exists on this node and is not this migration's"):
+        restored(move, {"vda": blobs.pack(b"x")})
+    assert Path(move.files[0]["dest_path"]).read_text() == "somebody else's"
+    deleted = move.discard()
+    assert (deleted["deleted"], len(deleted["kept"])) == ([], 1)
+
+
+# --- what is being sent may grow
 
 
 def test_an_image_may_grow_until_the_guest_is_off(move: Move) -> None:
