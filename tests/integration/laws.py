@@ -62,7 +62,7 @@ class Watch(threading.Thread):
         self.looks = 0
         #: For each guest (by UUID): when it was first seen on which nodes.
         self.history: dict[str, list[tuple[float, list[str]]]] = {}
-        self._live: set[str] = set()
+        self._half: set[str] = set()
 
     def run(self) -> None:
         """Look until stop()."""
@@ -85,20 +85,20 @@ class Watch(threading.Thread):
             nodes, history = sorted(found.get(uuid, [])), self.history.setdefault(uuid, [])
             if not history or history[-1][1] != nodes:
                 history.append((now, nodes))
-                if len(nodes) > 1 and uuid not in self._live:
+                if len(nodes) > 1 and uuid not in self._half:
                     self.breaches.append(f"guest {uuid} runs on {' and '.join(nodes)}")
 
     @contextlib.contextmanager
-    def live(self, guest: GuestState) -> Iterator[None]:
-        """While libvirt itself migrates a guest, both nodes have a process of it: that only one of them runs the guest is libvirt's word."""
-        self._live.add(guest.uuid)
+    def one_is_paused(self, guest: GuestState) -> Iterator[None]:
+        """libvirt makes a second process of the guest, and lets it run no instruction: its own migration, and a start that waits for a lease."""
+        self._half.add(guest.uuid)
         try:
             yield
         finally:
             looks, deadline = self.looks, time.monotonic() + 10
             while self.looks < looks + 2 and time.monotonic() < deadline:
                 time.sleep(0.05)  # a look that began before the end may still see both
-            self._live.discard(guest.uuid)
+            self._half.discard(guest.uuid)
 
     def stops_since(self, guest: GuestState, when: float) -> int:
         """How often a guest was seen to stop since then."""

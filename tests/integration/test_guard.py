@@ -182,7 +182,7 @@ def test_a_migration_of_libvirts_own(world: World) -> None:
     try:
         disk = Path(guest.files[0])
         world.lab.exec("node2", "qemu-img", "create", "-f", disk.suffix[1:], str(disk), "64M")
-        with world.watch.live(guest):
+        with world.watch.one_is_paused(guest):
             world.lab.exec("node1", "virsh", "migrate", "--live", "--copy-storage-all", "--persistent", guest.name, to, timeout=120)
         assert world.lab.running_on(guest) == ["node2"]
     finally:
@@ -193,7 +193,7 @@ def test_what_a_verb_brought_stays_down_unanswered(world: World) -> None:
     """The node was never told of the server, but a verb brought it: the records know it there, and may have it elsewhere by now."""
     guest = world.guest("brought", start=False, autostart=True)
     try:
-        world.play("cold_migrate", server=guest.name, target_host="node2").check()
+        world.play("cold_migrate", server=guest.uuid, target_host="node2").check()
         assert guest.uuid not in world.lab.exec("node2", "cat", "/var/lib/coldmove/managed.json").stdout
         with silence(world, "node2"):
             reboot(world, "node2")
@@ -306,10 +306,17 @@ def test_prepare_again_changes_nothing(world: World) -> None:
 
 
 def test_two_nodes_cannot_open_one_disk(world: World) -> None:
-    """With lockd and a shared store, libvirt itself refuses the second start, even of a server that no record knows."""
+    """With lockd and a shared store, libvirt itself refuses the second start, even of a server that no record knows.
+
+    A file that two QEMUs of one kernel open is locked by themselves, before any lease is asked for. So that the lease alone is what refuses,
+    the second guest's disk is another file on each node, of the same path; like a device, whose locks end at its node.
+    """
     store = world.lab.share("leased", ["node2", "node3"])
     before = {node: world.lab.exec(node, "cat", "/etc/libvirt/qemu.conf").stdout for node in ("node2", "node3")}
-    guest = world.guest("leased", DiskSpec(directory=store), node="node2", start=False)
+    shared = world.guest("leased", DiskSpec(directory=store), node="node2", start=False)
+    device = world.guest("device", node="node2", start=False)
+    copy = world.lab.images("node2") / Path(device.files[0]).name
+    (world.lab.images("node3") / copy.name).write_bytes(copy.read_bytes())
     try:
         world.play("prepare", coldmove_disk_lease="lockd").refused("coldmove_disk_lease_directory")
         assert before == {node: world.lab.exec(node, "cat", "/etc/libvirt/qemu.conf").stdout for node in before}
@@ -317,17 +324,36 @@ def test_two_nodes_cannot_open_one_disk(world: World) -> None:
         world.play("prepare", "--limit", "localhost,records,node2,node3", **settings).check()
         assert world.play("prepare", "--limit", "localhost,records,node2,node3", **settings).check().changed() == 0
         reboot(world, "node2", "node3")
-        world.lab.exec("node3", "virsh", "define", "/dev/stdin", stdin=world.lab.virsh("node2", "dumpxml", guest.name))
-        world.lab.start_guest("node2", guest)
-        second = world.lab.exec("node3", "virsh", "-q", "start", guest.name, check=False)
-        assert second.returncode != 0 and "lock" in second.stderr, second.stderr
-        assert world.lab.running_on(guest) == ["node2"]
-        world.lab.shutdown_guest("node2", guest)
-        world.lab.start_guest("node3", guest)
+        for guest, word in ((shared, "lock"), (device, "Lockspace resource")):
+            world.lab.exec("node3", "virsh", "define", "/dev/stdin", stdin=world.lab.virsh("node2", "dumpxml", guest.name))
+            world.lab.start_guest("node2", guest)
+            with world.watch.one_is_paused(guest):
+                second = world.lab.exec("node3", "virsh", "-q", "start", guest.name, check=False)
+            assert second.returncode != 0 and word in second.stderr, second.stderr
+            assert world.lab.running_on(guest) == ["node2"]
+        world.lab.shutdown_guest("node2", shared)
+        world.lab.start_guest("node3", shared)
+        moves_with_its_leases(world)
+        world.lab.kill("node2")  # its leases end with it: nothing has to be broken by force for an evacuation
+        world.lab.start_guest("node3", device)
     finally:
+        world.lab.start("node2")
         for node, content in before.items():
             world.lab.exec(node, "tee", "/etc/libvirt/qemu.conf", stdin=content)
             world.lab.exec(node, "rm", "-f", "/etc/libvirt/qemu-lockd.conf")
-        world.remove(guest)
+        world.remove(shared)
+        world.remove(device)
         reboot(world, "node2", "node3")
         world.lab.unshare("leased", ["node2", "node3"])
+
+
+def moves_with_its_leases(world: World) -> None:
+    """A disk that is not shared goes from one node with leases to another, and back, with the guest running meanwhile."""
+    guest = world.guest("lessee", node="node2")
+    try:
+        world.play("cold_migrate", server=guest.name, target_host="node3").check()
+        laws.check_moved(world.lab, guest, [guest.name])
+        world.play("revert", server=guest.name, accept_lost_writes="true").check()
+        laws.check_runs_on(world.lab, guest, "node2", [guest.name])
+    finally:
+        world.remove(guest)
