@@ -187,6 +187,12 @@ options:
     description: What speaks against the move besides; told with the reasons of the hosts if none of O(candidates) is chosen. For O(action=open).
     type: list
     elements: str
+  source_fenced:
+    description:
+      - Whether the record is opened only if O(source_host) has the flag C(fenced) in the record store. For O(action=open).
+      - Such a node is not put back into service while the record is open, and its guard starts nothing that the records know.
+    type: bool
+    default: false
   reason:
     description: Why the server is moved, for O(action=open).
     type: str
@@ -343,6 +349,7 @@ OPEN = {
     "blockers": {"type": "list", "elements": "str"},
     **{"as_of": INT, "need": NEED, "source_need": NEED, "old_flavor": DICT, "new_flavor": DICT, "owner": DICT},
     "autostart": {"type": "bool", "default": False},
+    "source_fenced": {"type": "bool", "default": False},
     "domain_xml": {"type": "str", "no_log": True},
 }
 TRANSITION = {

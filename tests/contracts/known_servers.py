@@ -191,6 +191,24 @@ class KnownServersContract:
         else:
             assert nodes.enable("A").changed
 
+    def test_a_server_is_taken_only_from_a_node_that_is_noted_as_fenced(self, nodes: ComputeServices, place: Place) -> None:
+        """Whoever puts it back into service meanwhile, either comes first, and nothing is opened, or is refused."""
+        store = Records(**place)
+        given = opening(migration_type="evacuation", source_fenced=True)
+        for flags in ({}, {"disabled": {"by": "x"}}, {"fenced": {"by": "x"}}, {"fenced": None}):
+            nodes.set("A", **flags)
+            nodes.set("B", fenced={"by": "x"})
+            if flags.get("fenced"):
+                nodes.enable("A")
+            with pytest.raises(ColdmoveError, match="A is not noted as fenced any more.*Nothing was changed"):
+                store.open(**given)
+        assert store.find()[1] == []
+        nodes.set("A", fenced={"by": "alice"})
+        assert store.open(**given).after["status"] == "accepted"
+        with pytest.raises(ColdmoveError, match="stays out of service"):
+            nodes.enable("A")
+        assert store.open(**opening(migration_type="evacuation", source_host="C")).after["status"] == "accepted"
+
     # -- schema --------------------------------------------------------------------------------------------------------
 
     def test_the_schema_has_the_columns_that_the_code_names(self, known: ServerRecords) -> None:

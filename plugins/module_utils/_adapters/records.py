@@ -32,6 +32,7 @@ if HAS_SQLALCHEMY:
 
     MIGRATIONS: t.Final = sa.table("coldmove_migrations", *(sa.column(name) for name in _MIGRATION))
     EVENTS: t.Final = sa.table("coldmove_events", *(sa.column(name) for name in _EVENT))
+    _FENCED: t.Final = sa.table("coldmove_nodes", sa.column("host"), sa.column("fenced"))
 
 # What a transition may set beside the status; everything else was decided when the record was opened.
 SETTABLE: t.Final = ("files", "error", "downtime_seconds", "bytes_total", "bytes_sent", "held_bytes", "pending_hosts")
@@ -69,10 +70,11 @@ class Records:
 
     # -- verbs ---------------------------------------------------------------------------------------------------------
 
-    def open(self, blockers: t.Sequence[str] | None = None, **given: t.Any) -> Change:
+    def open(self, blockers: t.Sequence[str] | None = None, source_fenced: bool = False, **given: t.Any) -> Change:
         """A new record with its claims, on the first candidate that has room; with no room anywhere it ends as error at once.
 
-        ``blockers``: what speaks against the move besides, to be told with the reasons of the hosts.
+        ``blockers``: what speaks against the move besides, to be told with the reasons of the hosts. ``source_fenced``: only if the source is noted as
+        fenced. It cannot be put back into service while the record is open, so its guard starts nothing from before this word until it is cleaned.
         """
         with self.database.write(create=True) as connection:
             now = self.database.now(connection)
@@ -80,6 +82,8 @@ class Records:
             told_before = self._refuse_second(connection, row)
             if told_before:
                 return Change(told_before, told_before)
+            if source_fenced:
+                self._refuse_unfenced(connection, row)
             held = self._claims(connection, row["as_of"], row["server_uuid"])
             row["dest_host"], without_room = claims.choose({**row, "id": 0}, row["candidates"], held)
             row["rejected"] = [*row["rejected"], *without_room]
@@ -219,6 +223,14 @@ class Records:
                     migration=other,
                 )
         return None
+
+    def _refuse_unfenced(self, connection: sa.engine.Connection, row: Row) -> None:
+        found = connection.execute(sa.select(_FENCED).where(_FENCED.c.host == row["source_host"])).first()
+        if found is None or not found.fenced:
+            raise ColdmoveError(
+                f"{row['source_host']} is not noted as fenced any more, so it may start server {row['server_name']} itself: somebody has put it back into"
+                " service. Nothing was changed; run the same command again if the node is lost all the same"
+            )
 
     def _claims(self, connection: sa.engine.Connection, as_of: int, server_uuid: str) -> list[claims.Claim]:
         """What other servers hold: by active records, and by those that closed after the facts were gathered, which do not know how they ended.
