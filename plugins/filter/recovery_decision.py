@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery, servers
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import recovery, servers, services
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, guarded, plain, text_or_empty
 
 DOCUMENTATION = r"""
@@ -40,7 +40,7 @@ options:
     type: str
     default: ""
   nodes:
-    description: The nodes, as the filter P(coldmove.libvirt.nodes#filter) gives them, to find O(seen_on) by.
+    description: The nodes, as the filter P(coldmove.libvirt.nodes#filter) gives them, to find O(seen_on) by, and the nodes that were fenced.
     type: dict
 """
 
@@ -67,8 +67,9 @@ _value:
 def recovery_decision(record: t.Any, source_state: t.Any = None, dest_state: t.Any = None, seen_on: t.Any = "", *, nodes: t.Any = None) -> t.Any:
     """Decide."""
     migration = t.cast("t.Any", a_dict(record, "the migration"))
-    found = text_or_empty(seen_on) or servers.seen_elsewhere(migration, t.cast("t.Any", a_dict(nodes or {}, "nodes")))
-    return recovery.decide(migration, _state(source_state, "source_state"), _state(dest_state, "dest_state"), found)
+    known: t.Any = a_dict(nodes or {}, "nodes")
+    found = text_or_empty(seen_on) or servers.seen_elsewhere(migration, known)
+    return recovery.decide(migration, _state(source_state, "source_state"), _state(dest_state, "dest_state"), found, services.fenced(known))
 
 
 def _state(value: t.Any, name: str) -> t.Any:

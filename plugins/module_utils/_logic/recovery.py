@@ -133,7 +133,7 @@ def _youngest_sign(record: Migration, journals: t.Iterable[JournalSummary]) -> f
 class _Case:
     """One migration with what both nodes say of it, and the questions that the rules ask."""
 
-    def __init__(self, record: Migration, source: MoveState | None, dest: MoveState | None) -> None:
+    def __init__(self, record: Migration, source: MoveState | None, dest: MoveState | None, off: t.Collection[str] = ()) -> None:
         self.record = record
         self.source = source
         self.dest = dest
@@ -141,6 +141,9 @@ class _Case:
         self.at_source = record.get("source_host") or "the source"
         self.at_dest = record.get("dest_host") or "the dest"
         self.in_place = bool(record.get("dest_host")) and record.get("source_host") == record.get("dest_host")
+        # Silence alone says nothing of what runs there. A node that was fenced runs nothing, and starts nothing of ours if it comes back.
+        self.source_is_off = source is None and record.get("source_host") in off
+        self.dest_is_off = dest is None and record.get("dest_host") in off
 
     @property
     def source_domain(self) -> str:
@@ -184,6 +187,10 @@ class _Case:
 
         return self.dest_domain == "running" or self._all_files(self.dest, final)
 
+    def is_back(self) -> bool:
+        """The server is on the source, in the state that it was in when it left."""
+        return self.source_domain == ("running" if self.was_running else "defined")
+
     def dest_disks_gone(self) -> bool:
         """No disk of the server is left on the dest (firmware variables may be)."""
         seen = (self.dest or {}).get("files") or {}
@@ -202,12 +209,15 @@ class _Case:
         return all(good(file, set(seen.get(file["id"], "missing").split("+"))) for file in files)
 
 
-def decide(record: Migration, source_state: MoveState | None, dest_state: MoveState | None, seen_on: str = "") -> Decision:
+def decide(
+    record: Migration, source_state: MoveState | None, dest_state: MoveState | None, seen_on: str = "", off: t.Collection[str] = ()
+) -> Decision:
     """What is to be done about ``record``, given what its nodes say of it (None: the node does not answer).
 
     ``seen_on``: a node on which the server is defined now, for an ended migration whose server has been moved on since.
+    ``off``: nodes that were fenced and have not been put back into service since.
     """
-    case = _Case(record, source_state, dest_state)
+    case = _Case(record, source_state, dest_state, off)
     ended = case.status not in ACTIVE
     if ended and not record.get("pending_hosts"):
         return _nothing(f"the migration has ended ({case.status})")
@@ -225,6 +235,8 @@ def decide(record: Migration, source_state: MoveState | None, dest_state: MoveSt
 
 
 def _in_flight(case: _Case) -> Decision:
+    if case.source_is_off and not case.in_place:
+        return _source_lost(case)
     if case.dest_domain == "running":
         return _running_on_dest(case)
     if case.dest_domain == "defined" and case.status in BEFORE_HOLD:
@@ -234,6 +246,27 @@ def _in_flight(case: _Case) -> Decision:
     if case.status == "post-migrating" and not case.was_running and case.dest_domain == "defined" and case.dest_complete():
         return _stopped_server_on_dest(case)
     return _roll_back(case)
+
+
+def _source_lost(case: _Case) -> Decision:
+    """The source is proven off. If the dest has all of the server, it goes on there with its data, which an evacuation could not do."""
+    if case.dest_domain == "silent":
+        return _blocked(case, f"{case.at_source} is off and {case.at_dest} does not answer: nothing is started before it can be asked")
+    if case.status in BEFORE_HOLD or (case.status == "migrating" and not case.record.get("files")):
+        if case.dest_domain != "absent":
+            return _blocked(case, f"the server is {case.dest_domain} on {case.at_dest}, but not by this migration (status {case.status}): somebody else did it")
+        clean: list[Step] = ["clean_dest"] if case.record.get("dest_host") else []
+        return _decision("roll_back", f"{case.at_source} is off, and nothing of the server was set aside there", [*clean, "close"])
+    if case.dest_domain == "running" and not case.was_begun:
+        return _blocked(case, f"the server runs on {case.at_dest}, but this migration has not started it there (status {case.status}): somebody else did")
+    if case.status == "post-migrating" and case.dest_complete():
+        steps: list[Step] = ["close"] if case.dest_domain == "running" else _steps_on(case)
+        return _decision("finish", f"{case.at_source} is off, and {case.at_dest} has all files of the server", steps)
+    return _blocked(
+        case,
+        f"{case.at_source} is off, its copy of the server was set aside there, and {case.at_dest} is not known to have all of it (status {case.status}). "
+        f"When {case.at_source} is back and in service, recover brings the server back there",
+    )
 
 
 def _running_on_dest(case: _Case) -> Decision:
@@ -290,8 +323,8 @@ def _roll_back(case: _Case) -> Decision:
     if case.dest_domain == "silent" and case.status not in BEFORE_START:
         return _blocked(
             case,
-            f"{case.at_dest} does not answer and the guest may have been started there: it is not started on {case.at_source} before {case.at_dest} "
-            "answers or is proven to be off",
+            f"{case.at_dest} does not answer and the guest may have been started there, and have written: it is not started on {case.at_source} before "
+            f"{case.at_dest} answers",
         )
     if case.source_domain == "absent" and case.status in BEFORE_HOLD:
         return _gone(case)
@@ -381,12 +414,12 @@ def _confirming(case: _Case) -> Decision:
 
 
 def _reverting(case: _Case) -> Decision:
-    if case.source_domain == "silent" or case.dest_domain == "silent":
+    if case.source_domain == "silent" or (case.dest_domain == "silent" and not case.dest_is_off):
         silent = case.at_source if case.source_domain == "silent" else case.at_dest
         return _blocked(case, f"{silent} does not answer: a revert stops one copy and starts the other, both nodes are needed")
     if not case.source_complete():
         return _blocked(case, f"not all files of the held copy are on {case.at_source}: the copy on {case.at_dest} is kept")
-    return _decision("resume_revert", f"the copy on {case.at_source} is complete", _steps_back(case))
+    return _decision("resume_revert", f"the copy on {case.at_source} is complete", _steps_back(case), [case.at_dest] if case.dest_is_off else [])
 
 
 def _evacuation(case: _Case) -> Decision:
@@ -444,6 +477,10 @@ def _clean_pending(case: _Case, seen_on: str) -> Decision:
     for host in case.record.get("pending_hosts") or []:
         if host == case.record.get("dest_host"):
             step, doubt = _one_pending("clean_dest", case.at_dest, case.dest_domain, case.at_source, case.source_domain, seen_on)
+            if doubt and case.status == "reverted" and case.dest_domain == "defined" and case.is_back():
+                # The dest was off when the server went back without it, so it still has it as it was.
+                steps.append("withdraw_dest")
+                doubt = ""
         else:
             step, doubt = _one_pending("delete_held", host, case.source_domain, case.at_dest, case.dest_domain, seen_on)
         if doubt:

@@ -41,6 +41,14 @@ def marks(service: Service | None) -> list[str]:
     return [flag for flag in FLAGS if (service or {}).get(flag)]
 
 
+def fenced(nodes: t.Mapping[str, t.Mapping[str, t.Any]]) -> set[str]:
+    """The nodes that were proven to be off, do not answer, and have not been put back into service: nothing of ours runs there.
+
+    Should one of them be up again behind a network that is cut, its guard starts no server that the records know (coldmove_guard.py).
+    """
+    return {name for name, node in nodes.items() if not node.get("reachable") and (node.get("service") or {}).get("fenced")}
+
+
 def still_holds(host: str, migrations: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
     """The evacuations for which a node must stay out of service: it has copies that went on elsewhere, or its servers are just being taken."""
     found = []

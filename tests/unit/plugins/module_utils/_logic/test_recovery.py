@@ -70,20 +70,20 @@ def dest_has_all(seen: dict) -> bool:
     return seen["domain"] == "running" or (bool({"final", "source"} & names["vda"]) and "final" in names["vdb"])
 
 
-def check_laws(migration: dict, source: dict | None, dest: dict | None, decision: dict) -> None:
-    """What no decision may ever do."""
+def check_laws(migration: dict, source: dict | None, dest: dict | None, decision: dict, off: tuple[str, ...] = ()) -> None:
+    """What no decision may ever do. A node that is ``off`` is a (the source) or b."""
     steps = decision["steps"]
+    source_is_off, dest_is_off = source is None and "a" in off, dest is None and "b" in off
     # Law 1: a guest is started on one node only if the other one was seen not to run it, or provably never could.
     if "start_source" in steps:
         assert source is not None
-        assert dest is not None or migration["status"] in recovery.BEFORE_START
+        assert dest is not None or migration["status"] in recovery.BEFORE_START or (dest_is_off and migration["status"] == "reverting")
         if dest is not None and dest["domain"] != "absent":
             assert "withdraw_dest" in steps[: steps.index("start_source")]
             assert dest["domain"] != "running" or migration["status"] == "reverting"
     if "start_dest" in steps or "define_dest" in steps:
         assert dest is not None
-        assert source is not None
-        assert source["domain"] == "absent"
+        assert source["domain"] == "absent" if source is not None else source_is_off and dest_has_all(dest)
     if source and dest and source["domain"] == dest["domain"] == "running" and migration["status"] in ACTIVE:
         assert decision["decision"] == "blocked"
     # Law 2: a copy is deleted only if the other one was seen to be complete, or nobody's any more.
@@ -94,9 +94,12 @@ def check_laws(migration: dict, source: dict | None, dest: dict | None, decision
             assert source["domain"] == dest["domain"] == "absent"
             assert migration["status"] in recovery.BEFORE_HOLD or all(name == "missing" for name in dest["files"].values())
         elif decision["decision"] == "clean_pending":
-            assert dest["domain"] == "absent"
+            assert dest["domain"] == "absent" or ("withdraw_dest" in steps and dest["domain"] == "defined" and migration["status"] == "reverted")
             assert source is not None
             assert source["domain"] != "absent"
+        elif source_is_off:
+            assert migration["status"] in recovery.BEFORE_HOLD
+            assert dest["domain"] == "absent"
         else:
             assert source is not None
             assert source_has_all(source)
@@ -141,6 +144,9 @@ def test_the_whole_table_against_the_laws():
         migration = record(status, old_power_state=power, pending_hosts=pending)
         for source, dest in itertools.product(ends, ends):
             check_laws(migration, source, dest, recovery.decide(migration, source, dest))
+        for off, end in itertools.product([("a",), ("b",), ("a", "b")], ends):
+            for source, dest in ((None, end), (end, None)):
+                check_laws(migration, source, dest, recovery.decide(migration, source, dest, off=off), off)
 
 
 IN_FLIGHT = recovery.IN_FLIGHT
