@@ -69,7 +69,9 @@ def recovery_decision(record: t.Any, source_state: t.Any = None, dest_state: t.A
     migration = t.cast("t.Any", a_dict(record, "the migration"))
     known: t.Any = a_dict(nodes or {}, "nodes")
     found = text_or_empty(seen_on) or servers.seen_elsewhere(migration, known)
-    return recovery.decide(migration, _state(source_state, "source_state"), _state(dest_state, "dest_state"), found, services.fenced(known))
+    fenced = services.fenced(known, str(migration.get("created_at") or ""))
+    off = {name for name in fenced if not known[name].get("reachable")}
+    return recovery.decide(migration, _state(source_state, "source_state"), _state(dest_state, "dest_state"), found, off=off, fenced=fenced)
 
 
 def _state(value: t.Any, name: str) -> t.Any:

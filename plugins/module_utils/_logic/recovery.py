@@ -210,13 +210,30 @@ class _Case:
 
 
 def decide(
-    record: Migration, source_state: MoveState | None, dest_state: MoveState | None, seen_on: str = "", off: t.Collection[str] = ()
+    record: Migration,
+    source_state: MoveState | None,
+    dest_state: MoveState | None,
+    seen_on: str = "",
+    *,
+    off: t.Collection[str] = (),
+    fenced: t.Collection[str] = (),
 ) -> Decision:
     """What is to be done about ``record``, given what its nodes say of it (None: the node does not answer).
 
     ``seen_on``: a node on which the server is defined now, for an ended migration whose server has been moved on since.
-    ``off``: nodes that were fenced and have not been put back into service since.
+    ``fenced``: nodes that were fenced since the migration began, and have not been put back into service. ``off``: those of them that do not answer.
     """
+    decision = _decide(record, source_state, dest_state, seen_on, off)
+    # Else their silence, the next time, would not mean that nothing runs there.
+    for step, end in (("start_source", "source_host"), ("start_dest", "dest_host")):
+        host = str(record.get(end))
+        if step in decision["steps"] and host in fenced:
+            back = text.command("compute_service", host=host, state="enabled")
+            return _blocked(_Case(record, source_state, dest_state), f"{host} was fenced and is not back in service: nothing is started there. Next: {back}")
+    return decision
+
+
+def _decide(record: Migration, source_state: MoveState | None, dest_state: MoveState | None, seen_on: str, off: t.Collection[str]) -> Decision:
     case = _Case(record, source_state, dest_state, off)
     ended = case.status not in ACTIVE
     if ended and not record.get("pending_hosts"):

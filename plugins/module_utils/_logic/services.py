@@ -41,12 +41,14 @@ def marks(service: Service | None) -> list[str]:
     return [flag for flag in FLAGS if (service or {}).get(flag)]
 
 
-def fenced(nodes: t.Mapping[str, t.Mapping[str, t.Any]]) -> set[str]:
-    """The nodes that were proven to be off, do not answer, and have not been put back into service: nothing of ours runs there.
+def fenced(nodes: t.Mapping[str, t.Mapping[str, t.Any]], since: str) -> set[str]:
+    """The nodes that were proven to be off after ``since``, and have not been put back into service: nothing of ours has been started there from then on.
 
-    Should one of them be up again behind a network that is cut, its guard starts no server that the records know (coldmove_guard.py).
+    Should one of them be up again, its guard starts no server that the records know (coldmove_guard.py), and no step does (recovery.py). An older
+    flag says nothing of what a verb has started there after it.
     """
-    return {name for name, node in nodes.items() if not node.get("reachable") and (node.get("service") or {}).get("fenced")}
+    flags = {name: (node.get("service") or {}).get("fenced") for name, node in nodes.items()}
+    return {name for name, flag in flags.items() if flag and str(flag.get("at") or "") > since}
 
 
 def still_holds(host: str, migrations: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:

@@ -22,13 +22,14 @@ from ansible_collections.coldmove.libvirt.plugins.filter import (
     own_servers,
     peers,
     recoverable,
+    recovery_decision,
     server_host,
     status_report,
     storage_identities,
 )
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import run_identity
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.filter.test_doors import Odd, door, is_plain
-from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import a_domain, a_migration, a_node, uuid_of
+from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import a_domain, a_migration, a_node, a_silent_node, uuid_of
 
 MODULES = [
     *(confirmable, gone_servers, known_hosts_lines, lost_nodes, next_step, outcome_stats, own_servers, peers, recoverable, server_host),
@@ -201,6 +202,25 @@ def test_doors_of_sync_give_plain_values() -> None:
     assert door(server_host)(a_migration(1, "finished")) == "b"
     found = door(storage_identities)({"a": {"/x": Odd("w")}}, {"b": {"a": {"/x": ["w"]}}})
     assert is_plain(found) and found == {"a": {"/x": {"identity": "w", "seen_by": ["b"]}}}
+
+
+def test_a_node_counts_as_off_if_it_is_silent_and_was_fenced_since_the_migration_began() -> None:
+    files = [{"id": "vda", "kind": "disk", "way": "copy", "source_path": "/i/x", "dest_path": "/i/x"}]
+    record = a_migration(1, "post-migrating", files=files, created_at="2026-01-01T12:00:00.000Z")
+    dest = {"domain": "absent", "files": {"vda": "source"}}
+    held = {"domain": "absent", "held": True, "files": {"vda": "held"}}
+
+    def decided(at: str, source: t.Any, silent: bool = True) -> str:
+        node = {**(a_silent_node("a") if silent else a_node("a")), "service": {"fenced": {"by": Odd("ann"), "at": Odd(at)}}}
+        answer = door(recovery_decision)(record, source, dest, nodes={"a": node, "b": a_node("b")})
+        assert is_plain(answer)
+        return str(answer["decision"])
+
+    assert decided("2026-01-01T12:00:01.000Z", None) == "finish"
+    assert decided("2026-01-01T11:00:00.000Z", None) == "blocked"
+    assert decided("2026-01-01T12:00:01.000Z", None, silent=False) == "blocked"  # it has just answered
+    assert decided("2026-01-01T12:00:01.000Z", held, silent=False) == "blocked"  # it would be started on a node that is not in service
+    assert decided("2026-01-01T11:00:00.000Z", held, silent=False) == "roll_back"
 
 
 def test_status_shows_what_is_known_of_the_chosen_servers() -> None:

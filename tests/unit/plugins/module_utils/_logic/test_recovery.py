@@ -467,6 +467,59 @@ def test_commands_of_an_evacuation(status, command):
     assert recovery.legal_commands(evacuation(status)) == ([f"ansible-playbook coldmove.libvirt.{command}"] if command else [])
 
 
+# --- nodes that were fenced since the migration began
+
+
+@pytest.mark.parametrize(
+    ("status", "power", "source", "dest", "expected", "steps"),
+    [
+        ("accepted", "running", None, TEMP, "roll_back", ["clean_dest", "close"]),
+        ("pre-migrating", "running", None, DEST_OFF, "blocked", []),
+        ("migrating", "running", None, state("absent", "final"), "blocked", []),
+        ("post-migrating", "running", None, state("absent", "final"), "finish", ["define_dest", "start_dest", "close"]),
+        ("post-migrating", "shutoff", None, DEST_OFF, "finish", ["close"]),
+        ("post-migrating", "running", None, DEST_ON, "finish", ["close"]),
+        ("post-migrating", "running", None, state("running", "final"), "blocked", []),
+        ("post-migrating", "running", None, state("absent", {"vda": "final", "vdb": "temp"}), "blocked", []),
+        ("post-migrating", "running", None, None, "blocked", []),
+    ],
+)
+def test_the_source_of_a_move_was_fenced(status, power, source, dest, expected, steps):
+    decision = recovery.decide(record(status, old_power_state=power), source, dest, off={"a"}, fenced={"a"})
+    assert (decision["decision"], decision["steps"]) == (expected, steps), decision
+    # A flag from before, or of another node, is no proof: it may run there.
+    if steps and status == "post-migrating" and dest["domain"] != "running" and power == "running":
+        for fenced in ((), ("b", "c")):
+            assert recovery.decide(record(status, old_power_state=power), source, dest, fenced=fenced)["decision"] == "blocked"
+
+
+def test_nothing_is_started_on_a_node_that_is_back_and_not_in_service():
+    """Else its next silence would pass for being off: a run that is killed here, and a network that is cut, and it runs twice."""
+    back = {"off": (), "fenced": {"a"}}
+    for migration, source, dest in (
+        (record("post-migrating"), HELD, TEMP),
+        (record("migrating"), SOURCE_OFF, TEMP),
+        (record("reverting"), HELD, DEST_OFF),
+        (record("post-migrating", source="c", dest="a"), HELD, state("defined", "final", started=True)),
+        (evacuation(source="c", dest="a"), None, state("defined", "final", started=True)),
+    ):
+        assert {"start_source", "start_dest"} & set(recovery.decide(migration, source, dest)["steps"])
+        decision = recovery.decide(migration, source, dest, **back)
+        assert (decision["decision"], decision["steps"]) == ("blocked", [])
+        assert "ansible-playbook coldmove.libvirt.compute_service -e host=a -e state=enabled" in decision["reason"]
+    # What starts nothing goes on.
+    assert recovery.decide(record("migrating", old_power_state="shutoff"), SOURCE_OFF, TEMP, **back)["decision"] == "roll_back"
+    assert recovery.decide(record("migrating"), SOURCE_ON, TEMP, **back)["decision"] == "roll_back"
+    assert recovery.decide(returned(), SOURCE_OFF, DEST_ON, **back)["decision"] == "clean_returned"
+
+
+def test_a_revert_to_a_source_whose_dest_was_fenced():
+    decision = recovery.decide(record("reverting"), HELD, None, off={"b"}, fenced={"b"})
+    assert (decision["decision"], decision["pending_hosts"]) == ("resume_revert", ["b"])
+    assert "clean_dest" not in decision["steps"]
+    assert recovery.decide(record("reverting"), HELD, None, fenced={"b"})["decision"] == "blocked"
+
+
 # --- on the same node: one definition, seen from two sides
 
 LOCAL = [

@@ -69,3 +69,12 @@ def test_no_word_breaks_a_line(by, reason, how):
     for line in services.reasons({"fenced": {"by": by, "reason": reason, "how": how}}):
         assert "\n" not in line
         assert "\x1b" not in line
+
+
+def test_a_flag_is_a_proof_only_of_what_was_before_it():
+    def node(at):
+        return {"service": {"fenced": {"by": "ann", "at": at}, "disabled": {"by": "ann", "at": "2026-09-01T00:00:00.000Z"}}}
+
+    nodes = {"before": node("2026-01-01T11:59:59.999Z"), "then": node("2026-01-01T12:00:00.000Z"), "after": node("2026-01-01T12:00:00.001Z")}
+    nodes.update({"undated": node(None), "disabled": {"service": {"disabled": {"at": "2026-09-01T00:00:00.000Z"}}}, "plain": {}, "none": {"service": None}})
+    assert services.fenced(nodes, "2026-01-01T12:00:00.000Z") == {"after"}
