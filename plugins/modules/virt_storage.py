@@ -86,6 +86,10 @@ read:
   description: The words that were read, the newest first, by node, then by directory. An empty list if there is no such file, or it cannot be read.
   returned: O(state=read)
   type: dict
+unread:
+  description: Why a directory could not be read, by directory. That it has no words is not known then.
+  returned: O(state=read)
+  type: dict
 removed:
   description: Directories from which a file was removed.
   returned: O(state=absent)
@@ -113,7 +117,8 @@ def main() -> None:
     )
     given = module.params
     if given["state"] == "read":
-        module.exit_json(changed=False, read=storage.read(given["of"]))
+        found, unread = storage.read(given["of"])
+        module.exit_json(changed=False, read=found, unread=unread)
     if given["state"] == "absent":
         removed = storage.remove(given["host"], given["directories"], module.check_mode)
         module.exit_json(changed=bool(removed), removed=removed)

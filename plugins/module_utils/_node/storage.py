@@ -46,14 +46,17 @@ def write(host: str, directories: t.Iterable[str], known: rules.Written, dry_run
     return _each(directories, one)
 
 
-def read(of: t.Mapping[str, t.Iterable[str]]) -> dict[str, dict[str, list[str]]]:
-    """The words that are there now, by the node that wrote them and by directory; the newest first. What cannot be read has none."""
+def read(of: t.Mapping[str, t.Iterable[str]]) -> tuple[dict[str, dict[str, list[str]]], dict[str, str]]:
+    """(the words that are there now, by the node that wrote them and by directory, the newest first; why others could not be read, by directory).
+
+    What could not be read has no words, which proves nothing to whoever has to know that there are none.
+    """
     writers: dict[str, list[str]] = {}
     for host, directories in of.items():
         for directory in directories:
             writers.setdefault(directory, []).append(host)
-    found, _why = _each(writers, lambda directory: {host: _words(rules.file_of(host, directory)) for host in writers[directory]})
-    return {host: {directory: found.get(directory, {}).get(host, []) for directory in directories} for host, directories in of.items()}
+    found, why = _each(writers, lambda directory: {host: _words(rules.file_of(host, directory)) for host in writers[directory]})
+    return {host: {directory: found.get(directory, {}).get(host, []) for directory in directories} for host, directories in of.items()}, why
 
 
 def remove(host: str, directories: t.Iterable[str], dry_run: bool = False) -> list[str]:
@@ -96,7 +99,9 @@ def _words(path: str) -> list[str]:
     """The words of a file: none if it is not there, or is not such a file. The directory may be an unprivileged user's, so nothing is taken for granted."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    except OSError as exc:
+        if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            raise  # there may be words: a file server that does not answer, or lets nobody in
         return []
     try:
         content = os.read(descriptor, _MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""

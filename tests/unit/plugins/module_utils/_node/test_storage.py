@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import typing as t
@@ -23,7 +24,9 @@ def write(*directories: Path, host: str = "a", known: dict[str, str] | None = No
 
 
 def read(directory: Path, host: str = "a") -> list[str]:
-    return storage.read({host: [str(directory)]})[host][str(directory)]
+    found, unread = storage.read({host: [str(directory)]})
+    assert unread == {}
+    return found[host][str(directory)]
 
 
 def test_what_one_wrote_the_other_reads_and_nothing_else(tmp_path: Path) -> None:
@@ -70,7 +73,9 @@ def test_a_directory_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: p
     word, gate, replace = write(tmp_path)[str(tmp_path)], threading.Event(), storage._words
     monkeypatch.setattr(storage, "_words", lambda path: [gate.wait(20)] and replace(path) if "dead" in path else replace(path))
     try:
-        assert storage.read({"a": ["/dead", str(tmp_path)]}) == {"a": {"/dead": [], str(tmp_path): [word]}}
+        found, unread = storage.read({"a": ["/dead", str(tmp_path)]})
+        assert found == {"a": {"/dead": [], str(tmp_path): [word]}}
+        assert "no answer" in unread["/dead"]
     finally:
         gate.set()
 
@@ -117,7 +122,29 @@ def test_two_nodes_on_one_store_and_one_beside_it(tmp_path: Path) -> None:
     """The whole way, from writing to the proof."""
     shared = str(tmp_path)
     written = {host: storage.write(host, [shared], {})[0] for host in ("a", "b")}
-    looks = {"a": storage.read(written), "b": storage.read(written), "c": {"a": {shared: []}, "b": {shared: []}}}
+    looks = {"a": storage.read(written)[0], "b": storage.read(written)[0], "c": {"a": {shared: []}, "b": {shared: []}}}
     found = rules.identities(written, looks)
     assert found["a"][shared]["seen_by"] == ["b"]
     assert found["b"][shared]["seen_by"] == ["a"]
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES])
+def test_what_cannot_be_read_is_not_said_to_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Whoever deletes what no other node sees must not go by the silence of a file server."""
+    write(tmp_path)
+    opened = os.open
+
+    def refuses(path: t.Any, *more: t.Any, **named: t.Any) -> int:
+        if os.fspath(path).startswith(str(tmp_path)):
+            raise OSError(number, os.strerror(number))
+        return opened(path, *more, **named)
+
+    monkeypatch.setattr(os, "open", refuses)
+    assert storage.read({"a": [str(tmp_path)]}) == ({"a": {str(tmp_path): []}}, {str(tmp_path): os.strerror(number)})
+
+
+def test_what_is_not_there_is_known_not_to_be_there(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / ".coldmove-storage-a").symlink_to("somewhere")
+    for directory in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
+        assert storage.read({"a": [str(directory)]}) == ({"a": {str(directory): []}}, {})
