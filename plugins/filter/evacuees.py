@@ -78,8 +78,10 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(servers), a list of C(uuid), C(name), C(candidates) and C(rejected) as P(coldmove.libvirt.select_hosts#filter) has them, C(plans) by node (C(files),
+    - C(servers), a list of C(uuid), C(name), C(way) (V(evacuate), V(revert) or V(recover)), C(candidates) and
+      C(rejected) as P(coldmove.libvirt.select_hosts#filter) has them, C(plans) by node (C(files),
       C(edits), C(directories), C(external_files), C(lost)), C(fates) (C(id), C(fate), C(how)), C(need) and C(errors).
+    - C(images), by candidate, the size in bytes of the smallest disk that is to be made from the image there.
     - C(errors), all that speaks against the whole, one sentence each.
   type: dict
 """
@@ -110,7 +112,7 @@ def evacuees(
     known: t.Any = a_dict(nodes, "nodes")
     moves: t.Any = dicts(migrations, "migrations")
     found = evacuation.evacuees(evacuation.in_order(chosen.records, names(first)), what, known, moves)
-    return {"servers": found, "errors": [*chosen.errors, *(error for server in found for error in server["errors"])]}
+    return {"servers": found, "images": evacuation.images(found), "errors": [*chosen.errors, *(error for server in found for error in server["errors"])]}
 
 
 class FilterModule:

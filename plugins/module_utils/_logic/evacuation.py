@@ -18,6 +18,7 @@ import typing as t
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import plan as plans
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import scheduler, storage, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.capacity import moves
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.recovery import IN_FLIGHT
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE, needs_cleaning
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, Disk, Migration, MoveFile, Node, Nodes, Rejection
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.whereabouts import ON_DEST, ON_SOURCE
@@ -70,7 +71,7 @@ def plan(record: Record, dest: str, words: Words, instances_paths: tuple[str, st
     """What evacuating a server to ``dest`` comes to. ``instances_paths``: of the lost node and of the dest."""
     facts = record["facts"]
     case = _Case(record, dest, words, instances_paths, migration_uuid, image)
-    outcomes = [case.of_disk(disk) for disk in facts.get("disks") or [] if moves(disk) or _is_foreign(disk)]
+    outcomes = [case.of_disk(disk) for disk in _disks(facts)]
     outcomes += case.of_nvram()
     files = [outcome.file for outcome in outcomes if outcome.file]
     edits = plans.edits_of(files)
@@ -92,6 +93,10 @@ def plan(record: Record, dest: str, words: Words, instances_paths: tuple[str, st
             "disk_bytes": sum(int(file["virtual_bytes"]) for file in files if file["kind"] == "disk"),
         },
     }
+
+
+def _disks(facts: Record) -> list[Disk]:
+    return [disk for disk in facts.get("disks") or [] if moves(disk) or _is_foreign(disk)]
 
 
 def _is_foreign(disk: Disk) -> bool:
@@ -211,11 +216,14 @@ def _is_below(path: str, directory: str) -> bool:
 class Evacuee(t.TypedDict):
     """One server of the lost node: where it can go (``candidates``, all with the same losses), what its move comes to, and why it cannot be done.
 
+    ``way``: how it comes up elsewhere. By its last-known record (``evacuate``), or by that of a move that has not ended: ``revert`` to the copy that is
+    held on the node it came from, ``recover`` to what the node that it was on its way to has of it, and where that is nothing, an evacuation after all.
     ``gone``: the migration by which it is on another node already, although its last-known record does not say so yet. ``seen_at``: of that record.
     """
 
     uuid: str
     name: str
+    way: t.Literal["evacuate", "revert", "recover"]
     seen_at: str
     gone: Migration | None
     candidates: list[scheduler.Candidate]
@@ -276,7 +284,7 @@ class Lost(t.NamedTuple):
 
 def evacuees(records: t.Sequence[Record], lost: Lost, nodes: Nodes, migrations: t.Sequence[Migration]) -> list[Evacuee]:
     """What becomes of each server, in the order of ``records``; each counts on its first candidate before the next one is looked at."""
-    room = scheduler.Scheduler(*_taken_back({record["server_uuid"] for record in records}, nodes, migrations))
+    room = scheduler.Scheduler(*_taken_back({record["server_uuid"] for record in records}, lost.host, nodes, migrations))
     return [_gone(record, found) if (found := gone_by(record, migrations)) else _evacuee(record, lost, nodes, room, migrations) for record in records]
 
 
@@ -298,6 +306,7 @@ def _gone(record: Record, migration: Migration) -> Evacuee:
     return {
         "uuid": record["server_uuid"],
         "name": record["name"],
+        "way": "evacuate",
         "seen_at": str(record.get("seen_at") or ""),
         "gone": migration,
         "candidates": [],
@@ -314,10 +323,76 @@ def _open(migrations: t.Sequence[Migration]) -> list[Migration]:
     return [each for each in migrations if each.get("migration_type") == "evacuation" and each.get("status") in ACTIVE]
 
 
-def _taken_back(servers: t.Collection[str], nodes: Nodes, migrations: t.Sequence[Migration]) -> tuple[Nodes, list[Migration]]:
-    """Nodes and migrations as they are once what killed evacuations of ``servers`` made is taken back: a server is not in its own way."""
-    begun = [each for each in _open(migrations) if each.get("server_uuid") in servers]
-    made = {(each.get("dest_host"), each.get("server_uuid")) for each in begun}
+def _unended(record: Record, migrations: t.Sequence[Migration]) -> Migration | None:
+    """The move of a server that has not ended; an evacuation is none."""
+    mine = (each for each in migrations if each.get("server_uuid") == record["server_uuid"] and each.get("migration_type") != "evacuation")
+    return next((each for each in mine if each.get("status") in ACTIVE), None)
+
+
+def _way(move: Migration | None, lost_host: str) -> t.Literal["evacuate", "revert", "recover", ""]:
+    """How a server comes up elsewhere; empty if its move is in the way: both its nodes are lost, or the lost one has what the other one lacks."""
+    if move is None:
+        return "evacuate"
+    if move.get("source_host") == move.get("dest_host"):
+        return ""
+    status = move.get("status", "")
+    if status in ("finished", "reverting") and move.get("dest_host") == lost_host:
+        return "revert"
+    set_aside = status == "migrating" and move.get("files")
+    return "recover" if status in IN_FLIGHT and move.get("source_host") == lost_host and not set_aside else ""
+
+
+def _elsewhere(record: Record, move: Migration, lost: Lost, nodes: Nodes) -> Evacuee:
+    """A server that another node has, all of it or as it was when it left that node."""
+    back = move.get("dest_host") == lost.host
+    host = str(move.get("source_host") if back else move.get("dest_host"))
+    named = f"migration {move.get('id')} ({move.get('migration_type')}, {move.get('source_host')} to {move.get('dest_host')})"
+    whole: Fate = {"id": "all of it", "fate": "survives", "how": f"as {host} has it: {named} is finished there"}
+    fates = _held(record, move, host, lost) if back else [whole]
+    doubts = [] if (nodes.get(host) or {}).get("reachable") else [f"{named} is {move.get('status')}, and {host} does not answer"]
+    doubts += _seen_on(record["server_uuid"], lost.host, nodes, () if back else {host})
+    return {
+        "uuid": record["server_uuid"],
+        "name": record["name"],
+        "way": "revert" if back else "recover",
+        "seen_at": str(record.get("seen_at") or ""),
+        "gone": None,
+        "candidates": [{"host": host, "capacity": NOTHING, "used": NOTHING, "counted": []}],
+        "rejected": [],
+        "plans": {},
+        "fates": fates,
+        "need": NOTHING,
+        "errors": [*(f"{text.shown(record['name'])}: {doubt}" for doubt in doubts), *_refusals(record, fates, lost)],
+    }
+
+
+def _held(record: Record, move: Migration, host: str, lost: Lost) -> list[Fate]:
+    """What becomes of the disks of a server that goes back to the copy that ``host`` holds of it."""
+    held = {file["id"] for file in move.get("files") or []}
+    case = _Case(record, host, lost.words.get(host, {}), ("", ""), NO_MIGRATION, None)
+
+    def fate(disk: Disk) -> Fate:
+        name = disk["target"]
+        if disk.get("role") == "swap" and name in held:
+            return {"id": name, "fate": "blank", "how": f"swap, as {host} holds it"}
+        if name in held:
+            return {"id": name, "fate": "lost", "how": f"what was written on {lost.host} since; {host} holds it as of {move.get('created_at')}"}
+        found = case.of_disk(disk).fate
+        return found if found["fate"] == "survives" else {"id": name, "fate": "lost", "how": f"not part of the copy that {host} holds"}
+
+    return [fate(disk) for disk in _disks(record["facts"])]
+
+
+def _begun(servers: t.Collection[str], lost_host: str, migrations: t.Sequence[Migration]) -> list[Migration]:
+    """What was begun for ``servers`` and is taken back before they are evacuated."""
+    moves_away = [each for each in migrations if each.get("status") in ACTIVE and _way(each, lost_host) == "recover"]
+    return [each for each in [*_open(migrations), *moves_away] if each.get("server_uuid") in servers]
+
+
+def _taken_back(servers: t.Collection[str], lost_host: str, nodes: Nodes, migrations: t.Sequence[Migration]) -> tuple[Nodes, list[Migration]]:
+    """Nodes and migrations as they are once what killed runs made for ``servers`` is taken back: a server is not in its own way."""
+    begun = _begun(servers, lost_host, migrations)
+    made = {(each.get("dest_host"), each.get("server_uuid")) for each in begun if each.get("migration_type") == "evacuation"}
 
     def without(name: str, node: Node) -> Node:
         facts = node.get("facts")
@@ -329,6 +404,10 @@ def _taken_back(servers: t.Collection[str], nodes: Nodes, migrations: t.Sequence
 
 
 def _evacuee(record: Record, lost: Lost, nodes: Nodes, room: scheduler.Scheduler, migrations: t.Sequence[Migration]) -> Evacuee:
+    move = _unended(record, migrations)
+    way = _way(move, lost.host)
+    if move and (way == "revert" or (way == "recover" and move.get("status") == "post-migrating")):
+        return _elsewhere(record, move, lost, nodes)
     plans_by_host = {
         host: plan(record, host, lost.words.get(host, {}), (lost.instances_path, (node.get("facts") or {}).get("instances_path", "")), NO_MIGRATION, lost.image)
         for host, node in nodes.items()
@@ -345,10 +424,11 @@ def _evacuee(record: Record, lost: Lost, nodes: Nodes, room: scheduler.Scheduler
     if candidates:
         room.take(candidates[0]["host"], request)
     chosen = plans_by_host[candidates[0]["host"]] if candidates else best
-    errors = _refusals(record, chosen, lost) if candidates else [_no_valid_host(record, selection["error"], rejected)]
+    errors = _refusals(record, chosen["fates"] if chosen else [], lost) if candidates else [_no_valid_host(record, selection["error"], rejected)]
     return {
         "uuid": record["server_uuid"],
         "name": record["name"],
+        "way": way or "evacuate",
         "seen_at": str(record.get("seen_at") or ""),
         "gone": None,
         "candidates": candidates,
@@ -375,11 +455,12 @@ def _without_greater_loss(
     return candidates, rejected
 
 
-def _refusals(record: Record, chosen: Plan | None, lost: Lost) -> list[str]:
-    missing = not_accepted(record["name"], record["server_uuid"], chosen["lost"] if chosen else [], lost.accepted)
-    if not chosen or not missing:
+def _refusals(record: Record, fates: t.Sequence[Fate], lost: Lost) -> list[str]:
+    losses = [fate for fate in fates if fate["fate"] == "lost"]
+    missing = not_accepted(record["name"], record["server_uuid"], [fate["id"] for fate in losses], lost.accepted)
+    if not missing:
         return []
-    told = "; ".join(f"{fate['id']} ({fate['how']})" for fate in chosen["fates"] if fate["fate"] == "lost")
+    told = "; ".join(f"{fate['id']} ({fate['how']})" for fate in losses)
     return [f"{text.shown(record['name'])}: the content of {told} is lost. To accept that: -e accept_lost_disks={','.join(missing)}"]
 
 
@@ -389,26 +470,42 @@ def _no_valid_host(record: Record, error: str, rejected: t.Sequence[Rejection]) 
 
 
 def _in_the_way(server_uuid: str, lost_host: str, nodes: Nodes, migrations: t.Sequence[Migration]) -> list[str]:
-    """A move of the server that has not ended, or a node that has it by now. An evacuation that was killed is continued instead."""
+    """A move of the server that has not ended, or a node that has it by now. An evacuation that was killed is continued instead, a move resolved (_way)."""
     mine = [each for each in migrations if each.get("server_uuid") == server_uuid]
     found = [
         f"migration {migration.get('id')} ({migration.get('migration_type')}, {migration.get('source_host')} to {migration.get('dest_host')}) is "
         f"{migration.get('status')}, its other node decides: {text.command('recover', migration.get('server_name') or '', server_uuid)}"
         for migration in mine
-        if migration.get("status") in ACTIVE and migration.get("migration_type") != "evacuation"
+        if migration.get("status") in ACTIVE and migration.get("migration_type") != "evacuation" and not _way(migration, lost_host)
     ]
-    own = {each.get("dest_host") for each in _open(mine)}
     left_over = {host for each in mine for host in needs_cleaning(each)}
+    return found + _seen_on(server_uuid, lost_host, nodes, {str(each.get("dest_host")) for each in _open(mine)}, left_over)
+
+
+def _seen_on(server_uuid: str, lost_host: str, nodes: Nodes, own: t.Collection[str] = (), left_over: t.Collection[str] = ()) -> list[str]:
+    """The nodes that have the server although they should not: ``own`` are those that should, ``left_over`` those that may still have it, off."""
+    found = []
     for name, node in nodes.items():
         for domain in (node.get("facts") or {}).get("domains", []):
             state = domain.get("state")
-            if domain["uuid"] != server_uuid or name in own | {lost_host} or (name in left_over and state == "shutoff"):
+            if domain["uuid"] != server_uuid or name == lost_host or name in own or (name in left_over and state == "shutoff"):
                 continue
             found.append(
                 f"{name} has it ({state}), so it has left {lost_host} since it was last seen there: {text.command('sync')}; "
                 f"if {name} has only a copy of it, undefine that one (virsh undefine, without --remove-all-storage)"
             )
     return found
+
+
+def images(found: t.Sequence[Evacuee]) -> dict[str, int]:
+    """By candidate, the size in bytes of the smallest disk that is to be made from the image there."""
+    smallest: dict[str, int] = {}
+    for server in found:
+        for host in (candidate["host"] for candidate in server["candidates"] if candidate["host"] in server["plans"]):
+            for file in server["plans"][host]["files"]:
+                if file["way"] == "image":
+                    smallest[host] = min(smallest.get(host, file["virtual_bytes"]), file["virtual_bytes"])
+    return smallest
 
 
 def in_order(records: t.Sequence[Record], first: t.Sequence[str]) -> list[Record]:

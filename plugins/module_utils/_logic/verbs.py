@@ -91,9 +91,8 @@ def _evacuate(latest: Migration | None, liveness: Liveness) -> Next:
     """Locked servers, and those in any stuck state, are evacuated too; only another run that is at work is in the way."""
     if latest is None or latest.get("status") not in ACTIVE:
         return {"next": "plan", "reason": "", "migration": latest}
-    if latest.get("migration_type") != "evacuation":
-        return _refuse(latest, f"its {latest.get('migration_type')} has not ended")
-    return _in_the_way(latest, liveness) or {"next": "adopt", "reason": "", "migration": latest}
+    done = latest.get("status") == "finished"
+    return (None if done else _in_the_way(latest, liveness)) or {"next": "adopt", "reason": "", "migration": latest}
 
 
 def _is_flavor(asked: t.Any, kept: t.Mapping[str, t.Any]) -> bool:

@@ -24,7 +24,7 @@ IMAGE = "/images/golden.qcow2"
 def found(records: t.Any, nodes: t.Any = None, migrations: t.Any = (), words: t.Any = None, failed_host: t.Any = "a", **more: t.Any) -> dict[str, t.Any]:
     answer = door(evacuees)(records, nodes or NODES, list(migrations), WORDS if words is None else words, failed_host=failed_host, **more)
     assert is_plain(answer)
-    assert set(answer) == {"servers", "errors"}
+    assert set(answer) == {"servers", "images", "errors"}
     return t.cast("dict[str, t.Any]", answer)
 
 

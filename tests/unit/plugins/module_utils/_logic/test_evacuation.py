@@ -150,6 +150,57 @@ def test_a_move_that_has_not_ended_is_in_the_way_and_an_evacuation_is_not() -> N
 # --- where the server is by now, whatever its last-known record says
 
 BEFORE, AFTER = "2026-01-01T11:59:59.999Z", "2026-01-01T12:00:00.001Z"
+
+
+def unended(status: str, source: str, dest: str, **more: t.Any) -> dict[str, t.Any]:
+    """A move of the server between two nodes, which has two disks that are no swap and one that is."""
+    move = a_migration(status=status, migration_type=more.pop("kind", "migration"), source_host=source, dest_host=dest)
+    files = [{"id": name, "kind": "disk", "way": "copy"} for name in ("vda", "vdb")]
+    return {**move, "id": 9, "files": files, **more}
+
+
+@pytest.mark.parametrize(
+    ("move", "way"),
+    [
+        (unended("finished", "b", "a"), "revert"),
+        (unended("reverting", "b", "a"), "revert"),
+        (unended("finished", "a", "a", kind="resize"), None),
+        (unended("confirming", "b", "a"), None),
+        (unended("accepted", "a", "b"), "recover"),
+        (unended("pre-migrating", "a", "b"), "recover"),
+        (unended("migrating", "a", "b", files=[]), "recover"),
+        (unended("migrating", "a", "b"), None),
+        (unended("post-migrating", "a", "b"), "recover"),
+        (unended("post-migrating", "b", "a"), None),
+    ],
+)
+def test_a_move_that_has_not_ended_says_how_its_server_comes_up(move: dict[str, t.Any], way: str | None) -> None:
+    """By what its other node has; else it is in the way."""
+    words = {"b": {IMAGES: ["w0rd"]}}
+    (found,) = evacuation.evacuees([a_record(storage=SHARED)], lost_node(words, accepted=["web1/vda"]), NODES, [move])
+    if way is None:
+        (error,) = found["errors"]
+        assert "migration 9" in error
+        assert "coldmove.libvirt.recover" in error
+    else:
+        assert (found["way"], found["errors"], found["candidates"][0]["host"]) == (way, [], "b")
+
+
+def test_going_back_to_a_held_copy_loses_what_was_written_since_and_that_must_be_named() -> None:
+    disks = [a_disk(), a_disk("vdb", f"{IMAGES}/swap.qcow2", role="swap"), a_disk("vdc", f"{IMAGES}/new.qcow2", role="data")]
+    record, move = a_record(facts={"disks": disks}), unended("finished", "b", "a")
+    (found,) = evacuation.evacuees([record], lost_node(), NODES, [move])
+    assert {fate["id"]: fate["fate"] for fate in found["fates"]} == {"vda": "lost", "vdb": "blank", "vdc": "lost"}
+    (error,) = found["errors"]
+    assert "what was written on a since" in error
+    assert "not part of the copy that b holds" in error
+    assert "-e accept_lost_disks=web1/vda,web1/vdc" in error
+    (found,) = evacuation.evacuees([record], lost_node(accepted=["web1/vda", "web1/vdc"]), NODES, [move])
+    assert found["errors"] == []
+    (found,) = evacuation.evacuees([record], lost_node(accepted=["web1/vda", "web1/vdc"]), {**NODES, "b": a_silent_node("b")}, [move])
+    assert "b does not answer" in found["errors"][0]
+
+
 B_HAS_IT = {"b": {IMAGES: ["w0rd"]}}
 
 

@@ -125,11 +125,12 @@ def test_a_killed_evacuation_is_continued_and_one_that_may_be_alive_is_not(statu
 
 @pytest.mark.parametrize("status", sorted(ACTIVE))
 @pytest.mark.parametrize("kind", ["migration", "resize"])
-def test_a_move_that_has_not_ended_is_not_taken_for_an_evacuation(status: str, kind: str) -> None:
-    for liveness in (dead, alive, mine):
-        answer, reason = step("evacuate", [record(status, migration_type=kind)], liveness)
-        assert answer == "refuse"
-        assert f"its {kind} has not ended" in reason
+def test_a_move_that_has_not_ended_is_resolved_unless_somebody_is_at_work_on_it(status: str, kind: str) -> None:
+    for liveness in (dead, mine):
+        assert step("evacuate", [record(status, migration_type=kind)], liveness) == ("adopt", "")
+    for liveness in (alive, unknown):
+        # One that is finished waits for its operator, and nobody is at work on it.
+        assert step("evacuate", [record(status, migration_type=kind)], liveness)[0] == ("adopt" if status == "finished" else "refuse")
 
 
 def test_the_youngest_record_decides_of_an_evacuation_and_locks_do_not() -> None:
