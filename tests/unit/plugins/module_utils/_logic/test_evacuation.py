@@ -293,13 +293,15 @@ def test_what_a_killed_evacuation_made_is_not_in_its_own_way() -> None:
 WHERE = st.sampled_from(["a", "b", "c"])
 history = st.lists(
     st.builds(
-        lambda number, kind, status, ends, at, pending: {
-            **a_migration(1, status, *ends, migration_type=kind, updated_at=at, pending_hosts=pending),
+        lambda number, kind, ends, at, pending: {
+            **a_migration(1, kind[1], *ends, migration_type=kind[0], updated_at=at, pending_hosts=pending),
             "id": number,
         },
         st.integers(1, 9),
-        st.sampled_from(["migration", "evacuation"]),
-        st.sampled_from(["accepted", "pre-migrating", "finished", "confirmed", "reverted", "done", "completed", "failed", "error"]),
+        st.one_of(
+            st.tuples(st.just("migration"), st.sampled_from(["accepted", "pre-migrating", "post-migrating", "finished", "confirmed", "reverted", "error"])),
+            st.tuples(st.just("evacuation"), st.sampled_from(["accepted", "pre-migrating", "done", "completed", "failed", "error"])),
+        ),
         st.tuples(WHERE, WHERE),
         st.sampled_from([BEFORE, AFTER]),
         st.lists(WHERE, unique=True),
