@@ -203,7 +203,7 @@ def check_good_copy(lab: Lab, guest: GuestState, markers: list[str]) -> None:
     if lab.running_on(guest):
         return
     rows = records(lab, guest)
-    copies = [("node1", guest.files[0], guest.files[0].rpartition(".")[2])]
+    copies = [(node, guest.files[0], guest.files[0].rpartition(".")[2]) for node in ("node1", "node2", "node3")]
     for file in rows[-1]["files"] if rows else []:
         source, dest = rows[-1]["source_host"], rows[-1]["dest_host"]
         copies += [(source, file["source_path"], file["format"]), (source, file["held_path"], file["format"])]
