@@ -39,13 +39,18 @@ MOVED = ("pre-migrating", "migrating", "post-migrating", "finished", "confirming
 ROOM = {"vcpus": 99, "memory_mb": 99999, "disk_bytes": 10**12}
 
 
-def write(world: World, **arguments: Any) -> dict[str, Any]:
+def module(world: World, name: str, **arguments: Any) -> dict[str, Any]:
     """One write to the record store, by the module itself."""
     ansible = Path(sys.executable).with_name("ansible")
-    argv = [ansible, "records1", "-i", world.lab.inventory_path, "-m", "coldmove.libvirt.migration_record", "-a", json.dumps(arguments)]
+    argv = [ansible, "records1", "-i", world.lab.inventory_path, "-m", f"coldmove.libvirt.{name}", "-a", json.dumps(arguments)]
     done = subprocess.run(argv, cwd="/", env=runs.environment(1), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return dict(json.loads(done.stdout.partition("=>")[2])["migration"])
+    return dict(json.loads(done.stdout.partition("=>")[2]))
+
+
+def write(world: World, **arguments: Any) -> dict[str, Any]:
+    """One write to a migration's record."""
+    return dict(module(world, "migration_record", **arguments)["migration"])
 
 
 def record(world: World, guest: GuestState, migration_type: str, source: str, dest: str, *statuses: str) -> dict[str, Any]:
@@ -218,6 +223,28 @@ def test_what_a_sync_saw_stays_down_unanswered(world: World) -> None:
         refused(world, "node1", guest, "has not answered since boot", "coldmove-guard --retry")
     finally:
         world.lab.exec("node1", "tee", "/etc/coldmove/guard.json", stdin=settings)
+        world.remove(guest)
+
+
+def test_a_fenced_node_starts_nothing_until_it_is_in_service(world: World) -> None:
+    """Whoever had it fenced may just be bringing its servers up elsewhere: no record says so of each of them yet."""
+    guest = world.guest("given-up", node="node2", start=False, autostart=True)
+    record(world, guest, "migration", "node3", "node2", *MOVED)
+    words = ("given-up stays down", "node2 was fenced by alice", "coldmove.libvirt.compute_service -e host=node2 -e state=enabled")
+    module(world, "compute_service", host="node2", fenced={"how": "fence_ipmilan", "by": "alice", "reason": "it does not answer"})
+    try:
+        reboot(world, "node2")
+        refused(world, "node2", guest, *words)
+        with silence(world, "node2"):
+            reboot(world, "node2")
+            refused(world, "node2", guest, *words)
+        assert world.lab.exec("node2", GUARD, "--retry", check=False).returncode == 1
+        assert world.lab.running_on(guest) == []
+        world.play("compute_service", host="node2", state="enabled").check()
+        assert f"started {guest.uuid}" in world.lab.exec("node2", GUARD, "--retry").stderr
+        assert world.lab.running_on(guest) == ["node2"]
+    finally:
+        module(world, "compute_service", host="node2", state="enabled")
         world.remove(guest)
 
 
