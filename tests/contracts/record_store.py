@@ -180,13 +180,14 @@ class RecordStoreContract:
         assert migration["rejected"][1]["reasons"] == ["1024 MiB of memory needed, 596 free (capacity 4096, domains 3500, unfinished migrations 0)"]
         assert migration["candidates"] == ["B", "C", "D"]
 
+    @pytest.mark.parametrize(("kind", "status"), [("migration", "error"), ("evacuation", "failed")])
     @pytest.mark.parametrize("candidates", [[], [candidate("B", 100), candidate("C", 200)]])
-    def test_no_valid_host_is_written_and_closed(self, store: Records, candidates: list[dict[str, t.Any]]) -> None:
+    def test_no_valid_host_is_written_and_closed(self, store: Records, candidates: list[dict[str, t.Any]], kind: str, status: str) -> None:
         with pytest.raises(ColdmoveError, match="no valid host for server web01") as refusal:
-            store.open(**opening(candidates))
+            store.open(**opening(candidates, migration_type=kind))
         written = store.find()[1][0]
         assert refusal.value.result["migration"]["uuid"] == written["uuid"]
-        assert (written["status"], written["dest_host"], written["claims"]) == ("error", None, [])
+        assert (written["status"], written["dest_host"], written["claims"]) == (status, None, [])
         assert written["error"] == str(refusal.value) and written["closed_event"]
         assert [each["host"] for each in written["rejected"]] == [each["host"] for each in candidates]
 

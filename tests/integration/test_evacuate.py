@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from integration import laws
 
-from lab import MIB, DiskSpec
+from lab import MIB, DiskSpec, GuestSpec
+from lab.network import CONTROL_IPV4
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,8 +104,12 @@ def test_fence_evacuate_return_and_migrate_back(site: Site) -> None:
     assert site.evacuate().changed() == 0
     world.play("compute_service", host=LOST, state="enabled").refused("evacuated")
 
-    lab.mend(LOST)
+    # It is up again behind a network that is still cut: nobody has told its guard anything. Then it hears of all.
     site.come_back()
+    assert lab.running_on(first) == [OTHER]
+    assert "the records host has not answered" in lab.exec(LOST, "virsh", "start", first.uuid, check=False).stderr
+    lab.mend(LOST)
+    lab.exec(LOST, "/usr/local/sbin/coldmove-guard", "--retry", check=False)
     assert lab.running_on(first) == [OTHER]
     assert lab.guest_state(LOST, first) == "shut off"
     assert "evacuated to node2" in lab.exec(LOST, "virsh", "start", first.uuid, check=False).stderr
@@ -116,7 +121,10 @@ def test_fence_evacuate_return_and_migrate_back(site: Site) -> None:
         assert lab.exec(OTHER, "test", "-f", guest.files[0]).returncode == 0
     assert lab.running_on(first) == [OTHER]
     world.play("compute_service", host=LOST, state="enabled").check()
-    world.remove(off)
+    world.play("cold_migrate", server=first.name, target_host=LOST).check()
+    laws.check_moved(lab, first, [first.name])
+    world.play("confirm", server=first.name).check()
+    laws.check_runs_on(lab, first, LOST, [first.name])
 
 
 def test_local_disks(site: Site) -> None:
@@ -174,3 +182,103 @@ def test_start_fails_on_the_dest(site: Site) -> None:
     lab.wait_ready(guest)
     assert lab.running_on(guest) == [OTHER]
     assert "retry" in lab.read_markers(guest)
+
+
+def test_a_network_that_is_cut_never_yields_two(site: Site) -> None:
+    """The node is alive and its server runs: whatever the operator says short of an untruth that nothing contradicts, nothing is started elsewhere."""
+    lab, guest = site.lab, site.guest("cut-off")
+    site.sync()
+    statement = "ann: I have not looked"
+
+    # Only the controller is cut off from it.
+    lab.exec(LOST, "ip", "route", "add", "blackhole", CONTROL_IPV4)
+    try:
+        for said in ("", statement):
+            site.evacuate(fenced_by=said).refused(f"{LOST} is up: it answers to")
+    finally:
+        lab.exec(LOST, "ip", "route", "del", "blackhole", CONTROL_IPV4)
+
+    # Everybody is, and its power cannot be read; then it reads as on; then most of the nodes are silent.
+    lab.cut(LOST)
+    lab.bmc(LOST, "off")
+    site.evacuate(fence={"agent": "fence_ipmilan", "options": {"ip": "192.0.2.1", "power_timeout": 1}}).refused("the power cannot be read")
+    site.evacuate(fence={}).refused(f"nothing proves that {LOST} is off")
+    lab.bmc(LOST, "obeys")
+    site.evacuate(fenced_by=statement).refused("its fence agent reads its power as on")
+    lab.cut(THIRD)
+    site.evacuate().refused("2 of 3 compute nodes do not answer", "accept_mass_failure=true")
+    lab.mend(THIRD)
+    site.world.play("recover").check()
+    assert lab.running_on(guest) == [LOST]
+    assert laws.records(lab, guest) == []
+
+    # The network is mended: it never noticed.
+    lab.mend(LOST)
+    assert lab.running_on(guest) == [LOST]
+    assert lab.guest_state(OTHER, guest) is None
+    site.world.play("cold_migrate", server=guest.name, target_host=OTHER).check()
+    laws.check_moved(lab, guest, [guest.name])
+
+
+def test_no_room_at_the_last_moment(site: Site) -> None:
+    """Case 77: another server took the room between the plan and the claim. The record says failed, nothing is left, and a retry works."""
+    lab, guest, rival = site.lab, site.guest("late"), site.world.guest("rival", node=THIRD)
+    site.guests.append(rival)
+    site.sync()
+    lab.kill(LOST)
+    # Memory for one of them.
+    memory_mb = int(lab.virsh(OTHER, "nodeinfo").partition("Memory size:")[2].split()[0]) // 1024
+    ratio = 1.5 * GuestSpec.memory_mib / memory_mb
+    run = site.world.run("evacuate", failed_host=LOST, target_host=OTHER, ram_allocation_ratio=ratio, reserved_memory_mb=0)
+    run.wait_for("start", "Look at the node from the controller")
+    site.world.play("cold_migrate", server=rival.name, target_host=OTHER).check()
+    run.finish().refused("no valid host for server late")
+    row = laws.record(lab, guest)
+    assert (row["status"], row["dest_host"]) == ("failed", None)
+    assert lab.guest_state(OTHER, guest) is None
+    site.evacuate(target_host=OTHER).check()
+    laws.check_runs_on(lab, guest, OTHER, [guest.name])
+
+
+def test_deleted_meanwhile(site: Site) -> None:
+    """Case 85: its owner removed the server from the node that it was evacuated to. The lost node comes back, is cleaned, and is in service again."""
+    lab, guest = site.lab, site.guest("gone", autostart=True)
+    site.sync()
+    lab.kill(LOST)
+    site.evacuate().check()
+    lab.remove_guest(OTHER, guest)
+    site.come_back()
+    assert lab.running_on(guest) == []
+    site.world.play("recover", host=LOST).check()
+    assert lab.defined_on(guest) == []
+    assert laws.record(lab, guest)["status"] == "completed"
+    site.world.play("compute_service", host=LOST, state="enabled").check()
+
+
+def test_moves_that_have_not_ended(site: Site) -> None:
+    """Servers that wait for confirm on the lost node go back to the copies that another node holds; what was begun there and not set aside is evacuated."""
+    world, lab = site.world, site.lab
+    waits, begun = world.guest("waits", node=OTHER), site.guest("begun")
+    site.guests.append(waits)
+    world.play("cold_migrate", server=waits.name, target_host=LOST).check()
+    site.sync()
+    run = world.run("cold_migrate", server=begun.name, target_host=OTHER)
+    run.wait_for("end", "Open the record and claim the capacity")
+    run.kill()
+    lab.kill(LOST)
+    world.play("revert", server=waits.name, accept_lost_writes="true").refused(f"{LOST} does not answer")
+    site.evacuate().refused("waits/vda", f"{OTHER} holds it as of", "accept_lost_disks=waits/vda")
+    site.evacuate(accept_lost_disks="waits/vda").check()
+    assert laws.record(lab, waits)["status"] == "reverted"
+    assert [row["status"] for row in laws.records(lab, begun)] == ["error", "done"]
+    for guest in (waits, begun):
+        lab.wait_ready(guest)
+        assert lab.running_on(guest) == [OTHER]
+        assert lab.read_markers(guest) == [guest.name]
+    assert site.evacuate(accept_lost_disks="waits/vda").check().changed() == 0
+    site.come_back()
+    assert lab.running_on(waits) == lab.running_on(begun) == [OTHER]
+    world.play("recover", host=LOST).check()
+    for guest in (waits, begun):
+        assert lab.defined_on(guest) == [OTHER]
+        laws.check_clean(lab, LOST, waits, laws.record(lab, waits))

@@ -71,7 +71,7 @@ class Records:
     # -- verbs ---------------------------------------------------------------------------------------------------------
 
     def open(self, blockers: t.Sequence[str] | None = None, source_fenced: bool = False, **given: t.Any) -> Change:
-        """A new record with its claims, on the first candidate that has room; with no room anywhere it ends as error at once.
+        """A new record with its claims, on the first candidate that has room; with no room anywhere it ends at once.
 
         ``blockers``: what speaks against the move besides, to be told with the reasons of the hosts. ``source_fenced``: only if the source is noted as
         fenced. It cannot be put back into service while the record is open, so its guard starts nothing from before this word until it is cleaned.
@@ -88,7 +88,9 @@ class Records:
             row["dest_host"], without_room = claims.choose({**row, "id": 0}, row["candidates"], held)
             row["rejected"] = [*row["rejected"], *without_room]
             if row["dest_host"] is None:
-                row.update(status="error", error=_no_valid_host(row, blockers or ()))
+                # As in Nova: of an evacuation that no node could take nothing is left to be seen to.
+                status = "failed" if row["migration_type"] == "evacuation" else "error"
+                row.update(status=status, error=_no_valid_host(row, blockers or ()))
             connection.execute(sa.insert(MIGRATIONS).values(encode(row)))
             event = self._event(connection, row, "open", row["status"], now, {"dest_host": row["dest_host"], "owner": row["owner"]})
             if row["status"] in transitions.TERMINAL:

@@ -546,7 +546,7 @@ def legal_commands(record: Migration, liveness: str | None = None) -> list[str]:
     if record.get("migration_type") == "evacuation":
         failed = text.command("evacuate", failed_host=record.get("source_host") or "")
         returned = text.command("recover", host=record.get("source_host") or "")
-        return {"accepted": [failed], "pre-migrating": [failed], "done": [returned], "error": [failed]}.get(status, [])
+        return {"accepted": [failed], "pre-migrating": [failed], "done": [returned], "error": [failed], "failed": [failed]}.get(status, [])
     if status == "finished":
         return [line("confirm"), line("revert")]
     if status in ACTIVE and liveness == "alive":

@@ -459,7 +459,7 @@ def test_no_decision_about_an_evacuation_breaks_a_law(migration, source, dest, s
         ("pre-migrating", "evacuate -e failed_host=a"),
         ("error", "evacuate -e failed_host=a"),
         ("done", "recover -e host=a"),
-        ("failed", None),
+        ("failed", "evacuate -e failed_host=a"),
         ("completed", None),
     ],
 )
