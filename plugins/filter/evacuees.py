@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import typing as t
+from collections.abc import Mapping
+
+from ansible.errors import AnsibleFilterError
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import evacuation, inputs
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, names, text_or_empty
@@ -64,6 +67,11 @@ options:
     type: str
     choices: [qcow2, raw]
     default: qcow2
+  replicas:
+    description:
+      - What lost disks are made from by C(SERVER/DISK), whatever their role, each the absolute path of a file on the dest.
+      - Their format is O(image_format), unless it is given as C({path, format}).
+    type: dict
   accepted:
     description: Losses that are accepted, each as C(SERVER/DISK).
     type: raw
@@ -81,7 +89,7 @@ _value:
     - C(servers), a list of C(uuid), C(name), C(way) (V(evacuate), V(revert) or V(recover)), C(candidates) and
       C(rejected) as P(coldmove.libvirt.select_hosts#filter) has them, C(plans) by node (C(files),
       C(edits), C(directories), C(external_files), C(lost)), C(fates) (C(id), C(fate), C(how)), C(need) and C(errors).
-    - C(images), by candidate, the size in bytes of the smallest disk that is to be made from the image there.
+    - C(images), a list of what disks are to be made from, as C(host), C(path), C(format) and C(disk_bytes), the size of the smallest of these disks.
     - C(errors), all that speaks against the whole, one sentence each.
   type: dict
 """
@@ -100,19 +108,30 @@ def evacuees(
     instances_path: t.Any = "/var/lib/libvirt/images",
     image: t.Any = "",
     image_format: t.Any = "qcow2",
+    replicas: t.Any = None,
     accepted: t.Any = None,
 ) -> t.Any:
     """Plan for all."""
-    lost, path = str(failed_host), text_or_empty(image)
+    lost, path, kind = str(failed_host), text_or_empty(image), text_or_empty(image_format) or "qcow2"
     chosen = evacuation.choose(dicts(records, "the records"), names(servers), lost)
-    made_from: evacuation.Image | None = {"path": path, "format": text_or_empty(image_format) or "qcow2"} if path else None
+    made_from: evacuation.Image | None = {"path": path, "format": kind} if path else None
+    kept = {str(name): _image(what, kind) for name, what in a_dict(replicas or {}, "replicas").items()}
     what = evacuation.Lost(
-        lost, text_or_empty(instances_path), a_dict(words, "words"), text_or_empty(target_host), made_from, inputs.words(accepted) if accepted else []
+        lost, text_or_empty(instances_path), a_dict(words, "words"), text_or_empty(target_host), made_from, kept, inputs.words(accepted) if accepted else []
     )
     known: t.Any = a_dict(nodes, "nodes")
     moves: t.Any = dicts(migrations, "migrations")
     found = evacuation.evacuees(evacuation.in_order(chosen.records, names(first)), what, known, moves)
     return {"servers": found, "images": evacuation.images(found), "errors": [*chosen.errors, *(error for server in found for error in server["errors"])]}
+
+
+def _image(what: t.Any, kind: str) -> evacuation.Image:
+    """A replica as it is given: a path, or a path and a format."""
+    if not isinstance(what, Mapping):
+        return {"path": str(what), "format": kind}
+    if set(what) - {"path", "format"} or not what.get("path"):
+        raise AnsibleFilterError("a replica is a path, or a dictionary of path and format")
+    return {"path": str(what["path"]), "format": text_or_empty(what.get("format")) or kind}
 
 
 class FilterModule:

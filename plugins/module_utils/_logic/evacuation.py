@@ -36,7 +36,7 @@ _ELSEWHERE = ("keeps its data in another file", "in the running guest but")
 
 
 class Image(t.TypedDict):
-    """What a lost root disk is made from: a file on the dest."""
+    """What a lost disk is made from: a file on the dest."""
 
     path: str
     format: str
@@ -67,10 +67,22 @@ class Plan(t.TypedDict):
     need: Amount
 
 
-def plan(record: Record, dest: str, words: Words, instances_paths: tuple[str, str], migration_uuid: str, image: Image | None = None) -> Plan:
-    """What evacuating a server to ``dest`` comes to. ``instances_paths``: of the lost node and of the dest."""
+def plan(
+    record: Record,
+    dest: str,
+    words: Words,
+    instances_paths: tuple[str, str],
+    migration_uuid: str,
+    image: Image | None = None,
+    replicas: t.Mapping[str, Image] | None = None,
+) -> Plan:
+    """What evacuating a server to ``dest`` comes to. ``instances_paths``: of the lost node and of the dest.
+
+    ``image``: what a lost root disk is made from. ``replicas``: what a lost disk of any role is made from, by ``SERVER/DISK``.
+    """
     facts = record["facts"]
-    case = _Case(record, dest, words, instances_paths, migration_uuid, image)
+    mine = {target: found for target in (disk["target"] for disk in _disks(facts)) if (found := _replica(record, target, replicas or {}))}
+    case = _Case(record, dest, words, instances_paths, migration_uuid, mine, image)
     outcomes = [case.of_disk(disk) for disk in _disks(facts)]
     outcomes += case.of_nvram()
     files = [outcome.file for outcome in outcomes if outcome.file]
@@ -99,6 +111,11 @@ def _disks(facts: Record) -> list[Disk]:
     return [disk for disk in facts.get("disks") or [] if moves(disk) or _is_foreign(disk)]
 
 
+def _replica(record: Record, target: str, replicas: t.Mapping[str, Image]) -> Image | None:
+    named = (f"{who}/{target}" for who in (record["name"], record["server_uuid"]))
+    return next((replicas[name] for name in named if name in replicas), None)
+
+
 def _is_foreign(disk: Disk) -> bool:
     """Whether a disk lies on something else than a file system: then a move would not carry it. An empty drive is nothing."""
     return disk.get("type") not in ("file", "volume") and bool(disk.get("path") or disk.get("device", "disk") == "disk")
@@ -119,9 +136,22 @@ class _Outcome(t.NamedTuple):
 class _Case:
     """One server on its way to one dest."""
 
-    def __init__(self, record: Record, dest: str, words: Words, instances_paths: tuple[str, str], migration_uuid: str, image: Image | None) -> None:
-        self.record, self.dest, self.words, self.image = record, dest, words, image
+    def __init__(
+        self,
+        record: Record,
+        dest: str,
+        words: Words,
+        instances_paths: tuple[str, str],
+        migration_uuid: str,
+        replicas: t.Mapping[str, Image],
+        image: Image | None = None,
+    ) -> None:
+        self.record, self.dest, self.words, self.image, self.replicas = record, dest, words, image, replicas
         self.instances_paths, self.migration_uuid = instances_paths, migration_uuid
+
+    def made_from(self, target: str, role: str) -> Image | None:
+        """The file on the dest that a lost disk is made from, if any."""
+        return self.replicas.get(target) or (self.image if role == "root" else None)
 
     def of_disk(self, disk: Disk) -> _Outcome:
         """What becomes of a disk."""
@@ -160,8 +190,9 @@ class _Case:
             return _Outcome({"id": name, "fate": "blank", "how": f"swap, {size}, made anew"}, self._file(disk, "blank"))
         if role == "config_drive" and name in (self.record.get("config_drives") or {}):
             return _Outcome({"id": name, "fate": "restored", "how": "config drive, from the record"}, self._file(disk, "restore"))
-        if role == "root" and self.image:
-            return _Outcome({"id": name, "fate": "lost", "how": f"root, {size}: made anew from {text.shown(self.image['path'])}"}, self._file(disk, "image"))
+        image = self.made_from(name, role)
+        if image:
+            return _Outcome({"id": name, "fate": "lost", "how": f"{role}, {size}: made anew from {text.shown(image['path'])}"}, self._file(disk, image=image))
         if role == "root":
             why = f"disk {name} (root, {size}) was on {self.record.get('host')} alone: name an image on {self.dest} to make it from (-e evacuate_image=PATH)"
             return _Outcome({"id": name, "fate": "lost", "how": f"root, {size}"}, errors=(why,))
@@ -186,19 +217,18 @@ class _Case:
         directory = posixpath.dirname(path)
         return storage.is_same((self.record.get("storage") or {}).get(directory), self.words.get(directory), self.dest)
 
-    def _file(self, disk: Disk, way: str) -> MoveFile:
+    def _file(self, disk: Disk, way: str = "image", image: Image | None = None) -> MoveFile:
         path, virtual = disk["path"] or "", int(disk["virtual_bytes"] or 0)
         entry: MoveFile = {"id": disk["target"], "kind": "disk", "format": disk["format"] or "raw", "way": way, "size_bytes": 0, "virtual_bytes": virtual}
+        if image:
+            entry.update({"image_path": image["path"], "image_format": image["format"]})
         return self._named(entry, path, plans.mapped_path(path, *self.instances_paths))
 
     def _named(self, entry: MoveFile, source: str, dest: str) -> MoveFile:
         # Nothing is ever held under the held name: nobody can set a file of the lost node aside.
         held = f"{source}.coldmove-held-{self.migration_uuid}"
         names: MoveFile = {"source_path": source, "held_path": held, "dest_path": dest, "temp_path": f"{dest}.coldmove-{self.migration_uuid}"}
-        made: MoveFile = {**entry, **names, "allocated_bytes": 0, "grow_to_bytes": 0}
-        if entry["way"] == "image" and self.image:
-            made.update({"grow_to_bytes": entry["virtual_bytes"], "image_path": self.image["path"], "image_format": self.image["format"]})
-        return made
+        return {**entry, **names, "allocated_bytes": 0, "grow_to_bytes": entry["virtual_bytes"] if entry["way"] == "image" else 0}
 
 
 def _ties(facts: Record) -> list[str]:
@@ -278,6 +308,7 @@ class Lost(t.NamedTuple):
     words: t.Mapping[str, Words]
     target_host: str = ""
     image: Image | None = None
+    replicas: t.Mapping[str, Image] | None = None
     #: Losses that the operator has named, as ``SERVER/DISK``.
     accepted: t.Collection[str] = ()
 
@@ -369,7 +400,7 @@ def _elsewhere(record: Record, move: Migration, lost: Lost, nodes: Nodes) -> Eva
 def _held(record: Record, move: Migration, host: str, lost: Lost) -> list[Fate]:
     """What becomes of the disks of a server that goes back to the copy that ``host`` holds of it."""
     held = {file["id"] for file in move.get("files") or []}
-    case = _Case(record, host, lost.words.get(host, {}), ("", ""), NO_MIGRATION, None)
+    case = _Case(record, host, lost.words.get(host, {}), ("", ""), NO_MIGRATION, {})
 
     def fate(disk: Disk) -> Fate:
         name = disk["target"]
@@ -409,7 +440,15 @@ def _evacuee(record: Record, lost: Lost, nodes: Nodes, room: scheduler.Scheduler
     if move and (way == "revert" or (way == "recover" and move.get("status") == "post-migrating")):
         return _elsewhere(record, move, lost, nodes)
     plans_by_host = {
-        host: plan(record, host, lost.words.get(host, {}), (lost.instances_path, (node.get("facts") or {}).get("instances_path", "")), NO_MIGRATION, lost.image)
+        host: plan(
+            record,
+            host,
+            lost.words.get(host, {}),
+            (lost.instances_path, (node.get("facts") or {}).get("instances_path", "")),
+            NO_MIGRATION,
+            lost.image,
+            lost.replicas,
+        )
         for host, node in nodes.items()
         if host != lost.host and node.get("reachable")
     }
@@ -497,15 +536,25 @@ def _seen_on(server_uuid: str, lost_host: str, nodes: Nodes, own: t.Collection[s
     return found
 
 
-def images(found: t.Sequence[Evacuee]) -> dict[str, int]:
-    """By candidate, the size in bytes of the smallest disk that is to be made from the image there."""
-    smallest: dict[str, int] = {}
+class Source(t.TypedDict):
+    """An image that is needed on a candidate, and the size of the smallest disk that is to be made from it there."""
+
+    host: str
+    path: str
+    format: str
+    disk_bytes: int
+
+
+def images(found: t.Sequence[Evacuee]) -> list[Source]:
+    """What must be on the candidates, so that it can be looked at before anything begins."""
+    smallest: dict[tuple[str, str, str], int] = {}
     for server in found:
         for host in (candidate["host"] for candidate in server["candidates"] if candidate["host"] in server["plans"]):
             for file in server["plans"][host]["files"]:
                 if file["way"] == "image":
-                    smallest[host] = min(smallest.get(host, file["virtual_bytes"]), file["virtual_bytes"])
-    return smallest
+                    key = (host, file["image_path"], file["image_format"])
+                    smallest[key] = min(smallest.get(key, file["virtual_bytes"]), file["virtual_bytes"])
+    return [{"host": host, "path": path, "format": kind, "disk_bytes": size} for (host, path, kind), size in smallest.items()]
 
 
 def in_order(records: t.Sequence[Record], first: t.Sequence[str]) -> list[Record]:

@@ -38,7 +38,17 @@ def test_documentation_is_whole() -> None:
     assert documentation["name"] == "evacuees"
     assert yaml.safe_load(evacuees.EXAMPLES) and yaml.safe_load(evacuees.RETURN)["_value"]["type"] == "dict"
     options = set(documentation["options"]) - {"_input", *documentation["positional"].split(", ")}
-    given = {"failed_host": "a", "servers": "", "first": "", "target_host": "", "instances_path": IMAGES, "image": "", "image_format": "qcow2", "accepted": ""}
+    given = {
+        "failed_host": "a",
+        "servers": "",
+        "first": "",
+        "target_host": "",
+        "instances_path": IMAGES,
+        "image": "",
+        "image_format": "qcow2",
+        "replicas": {},
+        "accepted": "",
+    }
     assert options == set(given)
     found([a_record(storage=SHARED)], **given)
 
@@ -78,6 +88,19 @@ def test_a_survivor_goes_where_it_is_seen_and_a_lost_disk_has_to_be_named() -> N
     assert "-e accept_lost_disks=web2/vda" in refused["errors"][1]
     for accepted in ("web1/vda,web2/vda", ["web1/vda", f"{uuid_of(2)}/vda"], Odd("web1/vda, web2/vda")):
         assert found([local(1), local(2)], image=IMAGE, accepted=accepted)["errors"] == []
+
+
+def test_a_replica_is_what_its_disk_is_made_from_whatever_its_role() -> None:
+    given: t.Any = {"web1/vda": Odd("/copies/web1.raw"), "web2/vda": {"path": "/copies/web2.img", "format": "raw"}, "other/vda": "/x"}
+    answer = found([local(1), local(2), local(3)], image=IMAGE, replicas=given, accepted="web1/vda,web2/vda,web3/vda")
+    files = [server["plans"]["b"]["files"][0] for server in answer["servers"]]
+    assert [(file["image_path"], file["image_format"]) for file in files] == [("/copies/web1.raw", "qcow2"), ("/copies/web2.img", "raw"), (IMAGE, "qcow2")]
+    assert {(source["path"], source["format"]) for source in answer["images"]} == {("/copies/web1.raw", "qcow2"), ("/copies/web2.img", "raw"), (IMAGE, "qcow2")}
+    assert answer["images"][0]["disk_bytes"] == files[0]["virtual_bytes"]
+    assert "web1/vda" in found([local(1)], replicas=given)["errors"][0]
+    for wrong in ({"format": "raw"}, {"path": "/x", "size": 1}):
+        with pytest.raises(AnsibleFilterError, match="a replica is a path"):
+            found([local(1)], replicas={"web1/vda": wrong})
 
 
 def test_the_image_is_of_the_format_that_is_said() -> None:
