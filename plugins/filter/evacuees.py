@@ -90,6 +90,7 @@ _value:
       C(rejected) as P(coldmove.libvirt.select_hosts#filter) has them, C(plans) by node (C(files),
       C(edits), C(directories), C(external_files), C(lost)), C(fates) (C(id), C(fate), C(how)), C(need) and C(errors).
     - C(images), a list of what disks are to be made from, as C(host), C(path), C(format) and C(disk_bytes), the size of the smallest of these disks.
+    - C(mute), names of the servers that will run and whose definition has no channel of a guest agent.
     - C(errors), all that speaks against the whole, one sentence each.
   type: dict
 """
@@ -121,8 +122,10 @@ def evacuees(
     )
     known: t.Any = a_dict(nodes, "nodes")
     moves: t.Any = dicts(migrations, "migrations")
-    found = evacuation.evacuees(evacuation.in_order(chosen.records, names(first)), what, known, moves)
-    return {"servers": found, "images": evacuation.images(found), "errors": [*chosen.errors, *(error for server in found for error in server["errors"])]}
+    ordered = evacuation.in_order(chosen.records, names(first))
+    found = evacuation.evacuees(ordered, what, known, moves)
+    told = {"images": evacuation.images(found), "mute": evacuation.mute(ordered)}
+    return {"servers": found, **told, "errors": [*chosen.errors, *(error for server in found for error in server["errors"])]}
 
 
 def _image(what: t.Any, kind: str) -> evacuation.Image:

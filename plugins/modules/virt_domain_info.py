@@ -128,6 +128,9 @@ server:
     managed_save:
       description: Whether there is a managed-save image.
       type: bool
+    agent:
+      description: Whether the definition has the channel of a guest agent.
+      type: bool
     block_jobs:
       description: Disks with an active block job.
       type: list

@@ -483,3 +483,24 @@ def test_a_paused_server_is_not_started_and_can_be_powered_off(host: Host, xml: 
     result = power.stop(host, "web", power.Stop(60, 10, "auto", True))
     assert (result["graceful"], result["state"]) == (False, "shutoff")
     assert result["seconds"] < 60  # a guest that does not execute is not waited for
+
+
+def test_a_password_is_set_in_a_running_guest_only(host: Host, xml: str) -> None:
+    definition.present(host, wanted(xml))
+    domain = host.domain("web")
+    with pytest.raises(ColdmoveError, match="the password of root is not set: .*not running") as caught:
+        host.set_user_password(domain, "root", "s3cret", 10)
+    assert "s3cret" not in str(caught.value)
+    host.start(domain)
+    host.set_user_password(domain, "root", "s3cret", 10)
+
+
+def test_an_agent_that_hangs_is_not_waited_for_without_end(host: Host, xml: str) -> None:
+    class Hangs:
+        def setUserPassword(self, user: str, password: str, flags: int) -> None:
+            time.sleep(5)
+
+    began = time.monotonic()
+    with pytest.raises(ColdmoveError, match="has not answered within 0.1 s: whether the password of root is set is not known"):
+        host.set_user_password(Hangs(), "root", "s3cret", 0.1)
+    assert time.monotonic() - began < 3

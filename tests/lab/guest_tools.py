@@ -28,6 +28,8 @@ PROGRAMS = ("blkid", "findmnt", "flock", "growpart", "lsblk", "mkfs.xfs", "partx
 TOOL_MODULES = ("virtio_console", "xfs")
 SHUTDOWN = b"#!/bin/sh\nexec /bin/command shutdown\n"
 """What the agent calls when it is told to shut the guest down."""
+CHPASSWD = b"#!/bin/sh\ncat >/run/chpasswd\n"
+"""What it calls for a new password: there are no accounts, so it is only kept, as ACCOUNT:PASSWORD."""
 LOADER = "lib64/ld-linux-x86-64.so.2"
 
 
@@ -114,5 +116,6 @@ def second_archive(kernel: Kernel, tools: Path) -> bytes:
     for path in sorted(path for path in tools.rglob("*") if path.is_file()):
         archive.add(str(path.relative_to(tools)), stat.S_IFREG | 0o755, path.read_bytes())
     archive.add("bin/shutdown", stat.S_IFREG | 0o755, SHUTDOWN)
+    archive.add("bin/chpasswd", stat.S_IFREG | 0o755, CHPASSWD)
     archive.add_modules(kernel, (*MODULES, *TOOL_MODULES))
     return archive.finish()

@@ -9,10 +9,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import traceback
 import typing as t
 import uuid as uuidlib
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.domain_xml import AGENT_CHANNEL
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
 LIBVIRT_IMPORT_ERROR: str | None = None
@@ -28,7 +30,6 @@ URI_ARGS: dict[str, t.Any] = {"uri": {"type": "str", "default": DEFAULT_URI}}
 STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
 #: KEEP_TPM and TPM are known to libvirt from this version on.
 _TPM_FLAGS_SINCE = 8009000
-_AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 Domain = t.Any  # libvirt.virDomain; libvirt-python ships no types
 Method = t.Literal["acpi", "agent"]
@@ -396,8 +397,28 @@ class LibvirtHost:
             xml = domain.XMLDesc(0)
         except libvirt.libvirtError:
             return False
-        channel = next((part for part in xml.split("<channel")[1:] if _AGENT_CHANNEL in part.split("</channel>")[0]), "")
+        channel = next((part for part in xml.split("<channel")[1:] if AGENT_CHANNEL in part.split("</channel>")[0]), "")
         return "state='connected'" in channel.split("</channel>")[0]
+
+    def set_user_password(self, domain: Domain, user: str, password: str, seconds: float) -> None:
+        """Have the guest agent set a password. libvirt itself waits without end for an agent that hangs; we do so for ``seconds``."""
+        answers: list[t.Any] = []
+
+        def ask() -> None:
+            try:
+                domain.setUserPassword(user, password, 0)
+                answers.append(None)
+            except libvirt.libvirtError as exc:
+                answers.append(exc)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if not answers:
+            raise ColdmoveError(f"the guest agent has not answered within {seconds:g} s: whether the password of {user} is set is not known")
+        if answers[0] is not None:
+            # In libvirt's and the agent's words, which never repeat the password.
+            raise ColdmoveError(f"the password of {user} is not set: {answers[0].get_error_message()}", libvirt_code=answers[0].get_error_code())
 
     def request_shutdown(self, domain: Domain, method: Method) -> str | None:
         """Ask the guest to shut down; what libvirt answered if it could not even ask."""

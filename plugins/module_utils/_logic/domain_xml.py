@@ -31,6 +31,8 @@ Facts = dict[str, t.Any]
 NAMESPACE = "https://coldmove.github.io/libvirt/1"
 NS = "{" + NAMESPACE + "}"
 QEMU_NS = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+#: The name of the channel by which libvirt reaches a guest agent.
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
 ROLES = ("root", "ephemeral", "swap", "config_drive", "data")
 MIB = 1024 * 1024
 #: <hugepages/> without a size means the node's default, which is this nearly everywhere.
@@ -82,6 +84,7 @@ def describe(xml: str) -> Facts:
     facts.update(_metadata(meta))
     facts.update(_layout(root))
     facts.update({"disks": disks, "nics": read_nics(root), "hostdevs": read_hostdevs(root)})
+    facts["agent"] = _has_agent_channel(root)
     facts["external_files"] = _external_files(root, disks)
     facts["blockers"] = [blocker for disk in disks for blocker in _disk_blockers(disk)]
     facts["node_ties"] = _node_ties(root, facts)
@@ -99,6 +102,15 @@ def summary(xml: str) -> Facts:
     metadata = _metadata(root.find(f"metadata/{NS}server"))
     facts.update({key: metadata[key] for key in ("locked", "project")})
     return facts
+
+
+def has_agent_channel(xml: str) -> bool:
+    """Whether the definition has the channel by which a guest agent is reached; without it there is none, whatever is installed in the guest."""
+    return _has_agent_channel(parse(xml))
+
+
+def _has_agent_channel(root: Element) -> bool:
+    return any(target.get("name") == AGENT_CHANNEL for target in root.findall("devices/channel/target"))
 
 
 def kept(xml: str) -> Facts:

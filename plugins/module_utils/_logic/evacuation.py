@@ -31,6 +31,8 @@ NO_MIGRATION = "00000000-0000-0000-0000-000000000000"
 Words = t.Mapping[str, t.Sequence[str]]
 #: Disks that a file, a pool or the network holds. Of any other kind (nvme, vhostuser, …) the dest may have one of its own under the same name.
 _KNOWN_TYPES = ("file", "volume", "network")
+#: How many servers that failed are named to those that are not begun.
+_NAMED = 5
 #: Of a disk whose path alone does not say where its content is: the words of the server facts for it.
 _ELSEWHERE = ("keeps its data in another file", "in the running guest but")
 
@@ -555,6 +557,22 @@ def images(found: t.Sequence[Evacuee]) -> list[Source]:
                     key = (host, file["image_path"], file["image_format"])
                     smallest[key] = min(smallest.get(key, file["virtual_bytes"]), file["virtual_bytes"])
     return [{"host": host, "path": path, "format": kind, "disk_bytes": size} for (host, path, kind), size in smallest.items()]
+
+
+def halt_reason(outcomes: t.Sequence[t.Mapping[str, t.Any]]) -> str:
+    """Why no further server is begun, by the ``outcomes`` of the batches before; empty if it is. Those that were not begun either do not count."""
+    begun = [outcome for outcome in outcomes if not outcome.get("not_begun")]
+    failed = [str(outcome.get("server_name") or "?") for outcome in begun if not outcome.get("ok")]
+    if 2 * len(failed) <= len(begun):
+        return ""
+    servers = "server" if len(begun) == 1 else "servers"
+    names = ", ".join(text.shown(name) for name in failed[:_NAMED]) + (", …" if len(failed) > _NAMED else "")
+    return f"not begun: {len(failed)} of {len(begun)} {servers} before it failed ({names}); mend that, then run the same command again"
+
+
+def mute(records: t.Sequence[Record]) -> list[str]:
+    """Names of the servers that will run and have no channel of a guest agent. Records of a release that did not look for one say nothing."""
+    return [text.shown(record["name"]) for record in records if record.get("state") == "running" and record["facts"].get("agent") is False]
 
 
 def in_order(records: t.Sequence[Record], first: t.Sequence[str]) -> list[Record]:

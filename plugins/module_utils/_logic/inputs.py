@@ -122,6 +122,23 @@ def one_word(value: t.Any) -> str:
     return str(value)
 
 
+def account(value: t.Any) -> str:
+    """An account in a guest: the agent hands user and password on in one line, with a colon between them."""
+    name = one_word(value).strip()
+    if not name or re.search(r"[:\x00-\x1f\x7f]", name):
+        raise ValueError("it must be the name of an account, without a colon")
+    return name
+
+
+def password(value: t.Any) -> str:
+    """A password; what is said of a wrong one does not repeat it."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError("it must be one password, in quotes")
+    if not str(value) or re.search(r"[\x00\r\n]", str(value)):
+        raise ValueError("it must be one line that is not empty")
+    return str(value)
+
+
 def names_of_servers(value: t.Any) -> t.Any:
     """``server`` has a shape that can be looked up; whom it names is not known here."""
     elements = value if isinstance(value, (list, tuple)) else [value]
@@ -141,6 +158,9 @@ OF_VERBS: t.Mapping[str, Convert] = {
     "accept_mass_failure": boolean,
     "accept_lost_disks": words,
     "evacuate_batch": positive,
+    "admin_password": password,
+    "admin_user": account,
+    "admin_password_timeout": seconds,
     "host": one_word,
     "older_than": seconds,
     "accept_lost_writes": boolean,
@@ -151,6 +171,9 @@ OF_VERBS: t.Mapping[str, Convert] = {
     "stall_timeout": positive,
     "bandwidth_limit": rate,
 }
+
+#: Of these the value is never shown.
+SECRETS = ("admin_password",)
 
 #: Every variable of a node that has a shape.
 OF_NODES: t.Mapping[str, Convert] = {
@@ -178,5 +201,6 @@ def malformed(variables: t.Mapping[str, t.Any], kinds: t.Mapping[str, Convert], 
         try:
             convert(value)
         except (TypeError, ValueError) as exc:
-            found.append(f"{where + ': ' if where else ''}{name} is {text.shown(repr(value))}: {exc}")
+            told = "malformed" if name in SECRETS else text.shown(repr(value))
+            found.append(f"{where + ': ' if where else ''}{name} is {told}: {exc}")
     return found

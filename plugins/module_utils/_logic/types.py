@@ -173,6 +173,7 @@ class Server(t.TypedDict, total=False):
     loader: str | None
     nvram: Nvram | None
     tpm: bool
+    agent: bool
     disks: list[Disk]
     nics: list[Nic]
     hostdevs: list[t.Any]

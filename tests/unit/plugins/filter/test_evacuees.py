@@ -24,7 +24,7 @@ IMAGE = "/images/golden.qcow2"
 def found(records: t.Any, nodes: t.Any = None, migrations: t.Any = (), words: t.Any = None, failed_host: t.Any = "a", **more: t.Any) -> dict[str, t.Any]:
     answer = door(evacuees)(records, nodes or NODES, list(migrations), WORDS if words is None else words, failed_host=failed_host, **more)
     assert is_plain(answer)
-    assert set(answer) == {"servers", "images", "errors"}
+    assert set(answer) == {"servers", "images", "mute", "errors"}
     return t.cast("dict[str, t.Any]", answer)
 
 
@@ -153,3 +153,10 @@ def test_a_server_that_is_gone_already_is_no_reason_to_stop() -> None:
     answer = found([local(1), a_record(2, storage=SHARED)], {**NODES, "b": a_node("b", [a_domain(1)])}, [done])
     assert answer["errors"] == []
     assert [(server["name"], (server["gone"] or {}).get("uuid")) for server in answer["servers"]] == [("web1", done["uuid"]), ("web2", None)]
+
+
+def test_servers_in_which_no_password_can_be_set() -> None:
+    """They will run, and their definition has no channel; a record that does not say so is not suspected."""
+    records = [a_record(number, storage=SHARED, facts=facts) for number, facts in enumerate(({"agent": False}, {"agent": True}, {}), 1)]
+    stopped = a_record(4, storage=SHARED, facts={"agent": False}, state="shutoff")
+    assert found([*records, stopped])["mute"] == ["web1"]

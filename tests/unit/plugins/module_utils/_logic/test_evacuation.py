@@ -382,3 +382,26 @@ def test_who_is_meant() -> None:
 def test_in_which_order() -> None:
     records = [a_record(1, state="shutoff"), a_record(2), a_record(3), a_record(4)]
     assert [record["name"] for record in evacuation.in_order(records, ["web4", uuid_of(3)])] == ["web4", "web3", "web2", "web1"]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "words"),
+    [
+        ("", ""),
+        ("+", ""),
+        ("+-", ""),
+        ("--++", ""),
+        ("-", "not begun: 1 of 1 server before it failed (s0); mend that"),
+        ("--+", "not begun: 2 of 3 servers before it failed (s0, s1); "),
+        ("------", "6 of 6 servers before it failed (s0, s1, s2, s3, s4, …)"),
+        ("-..", "not begun: 1 of 1 server before it failed"),
+        ("+-..", ""),
+        ("..", ""),
+    ],
+)
+def test_no_further_server_is_begun_once_most_have_failed(outcomes: str, words: str) -> None:
+    """``+`` is well, ``-`` failed, ``.`` was not begun itself."""
+    told = [{"server_name": f"s{index}", "ok": sign == "+", "not_begun": sign == "."} for index, sign in enumerate(outcomes)]
+    found = evacuation.halt_reason(told)
+    assert bool(found) == bool(words)
+    assert words in found

@@ -22,6 +22,9 @@ GOOD: dict[str, list[t.Any]] = {
     "shutdown_retry_interval": ["1"],
     "stall_timeout": [1],
     "bandwidth_limit": [0, "0", "50M", "1.5 GiB", "100kb", 1000000],
+    "admin_password": ["s3cret", "with: colon, and 'quotes'", 1234, " x "],
+    "admin_user": ["root", "Administrator", "DOMAIN\\ann"],
+    "admin_password_timeout": ["30", 0],
 }
 BAD: dict[str, list[t.Any]] = {
     "server": [True, {"name": "web"}, ["web", None], [["web"]], " , ", [""]],
@@ -34,6 +37,8 @@ BAD: dict[str, list[t.Any]] = {
     "shutdown_retry_interval": [0],
     "stall_timeout": ["0", False],
     "bandwidth_limit": ["fast", "50X", "-1", "M", True],
+    "admin_user": ["a:b", "a\nb", ["root"], True],
+    "admin_password_timeout": ["soon"],
 }
 
 
@@ -48,6 +53,14 @@ def test_bad_values(name: str, value: t.Any) -> None:
     """The sentence names the variable and the value."""
     (sentence,) = inputs.malformed({name: value}, inputs.OF_VERBS)
     assert sentence.startswith(f"{name} is {value!r}: ")
+
+
+@pytest.mark.parametrize("value", ["s3cret\nmore", ["s3cret"], {"s3cret": 1}, "s3cret\0"])
+def test_what_is_said_of_a_password_does_not_repeat_it(value: t.Any) -> None:
+    """Not even of one that is malformed."""
+    (sentence,) = inputs.malformed({"admin_password": value}, inputs.OF_VERBS)
+    assert sentence.startswith("admin_password is malformed: ")
+    assert "s3cret" not in sentence
 
 
 @pytest.mark.parametrize("value", ["", "  ", None])
