@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from integration import laws
 
-from lab import MIB, DiskSpec, GuestSpec
-from lab.network import CONTROL_IPV4
+from lab import MIB, DiskSpec, GuestSpec, bmc
+from lab.network import CONTROL_IPV4, bmc_address
 from lab.shell import wait_for
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 LOST, OTHER, THIRD = "node1", "node2", "node3"
+#: An agent that gives up soon.
+HASTY = {"agent": "fence_ipmilan", "options": {"ip": bmc_address(1), **bmc.OPTIONS, "power_timeout": 2, "power_wait": 0}}
 
 
 class Site:
@@ -35,6 +37,7 @@ class Site:
         self.world, self.lab = world, world.lab
         self.store = world.lab.share("evacuate", [LOST, OTHER])
         self.guests: list[GuestState] = []
+        self.fenced = False
 
     def guest(self, name: str, *disks: DiskSpec, **more: Any) -> GuestState:
         """A running server of the node that is to be lost."""
@@ -48,7 +51,9 @@ class Site:
 
     def evacuate(self, *options: str, **variables: Any) -> Outcome:
         """Run the verb on the lost node."""
-        return self.world.play("evacuate", *options, **{"failed_host": LOST, **variables})
+        outcome = self.world.play("evacuate", *options, **{"failed_host": LOST, **variables})
+        self.fenced = self.fenced or not self.lab.is_running(LOST)
+        return outcome
 
     def come_back(self) -> None:
         """Power on: the guard runs before libvirtd."""
@@ -60,8 +65,9 @@ class Site:
             self.lab.bmc(node, "obeys")
             self.lab.mend(node)
             self.lab.start(node)
-        self.world.play("recover", host=LOST)
-        self.world.play("compute_service", host=LOST, state="enabled")
+        if self.fenced:
+            self.world.play("recover", host=LOST)
+            self.world.play("compute_service", host=LOST, state="enabled")
         for guest in self.guests:
             self.world.remove(guest)
         self.lab.unshare("evacuate", [LOST, OTHER])
@@ -162,7 +168,7 @@ def test_no_proof_no_evacuation(site: Site, behaviour: str) -> None:
     site.sync()
     site.lab.bmc(LOST, behaviour)
     site.lab.cut(LOST)
-    site.evacuate().refused(LOST)
+    site.evacuate(fence=HASTY).refused(LOST, "Nothing was started anywhere")
     assert site.lab.running_on(guest) == [LOST]
     assert laws.records(site.lab, guest) == []
 
