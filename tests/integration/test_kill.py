@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from integration import laws
-from integration.kills import AT_ONCE, Killed, Point, chosen_points, strike_all, take_up
+from integration.kills import AT_ONCE, Killed, Point, chosen_points, sampled, strike_all, take_up
 
 from lab import MIB, DiskSpec
 from lab.processes import Process, pids
@@ -85,32 +85,34 @@ def deleted(world: World, guest: GuestState) -> bool:
 # --- the points
 
 
-MOVE_POINTS = [
-    Point("facts", "Look at the server", "end", "recover", "back"),
-    Point("opening", "Open the record and claim the capacity", 0.5, "again"),
-    Point("accepted", "Open the record and claim the capacity", "end", "recover", "back"),
-    Point("named", "Write down every name that will be used", "end", "again"),
-    Point("making", "Make the files and offer them", temporary, "recover", "back"),
-    Point("offered", "Make the files and offer them", "end", "again"),
-    Point("proven", "Prove that the data channel reaches them", "end", "recover", "back"),
-    Point("migrating", "Record that the copy begins", "end", "again"),
-    Point("shutting", "Shut the guest down", 1.5, "recover", "back", shutdown="ignore", variables=(("shutdown_timeout", "4"),)),
-    Point("off", "Shut the guest down", off, "again"),
-    Point("holding", "Hold the source copy", set_aside, "recover", "back"),
-    Point("held", "Hold the source copy", "end", "again"),
-    Point("copying", "Cutover | Copy", half_copied, "again", disk=BIG),
-    Point("copying-back", "Cutover | Copy", half_copied, "recover", "back", disk=BIG),
-    Point("orphans", "Cutover | Copy", half_copied, "recover", "back", disk=BIG, workers=False),
-    Point("copied", "Cutover | Copy", "end", "recover", "back"),
-    Point("verifying", "Verify the copy and give it its name", verifying, "again", disk=BIG),
-    Point("committed", "Verify the copy and give it its name", "end", "recover", "back"),
-    Point("complete", "Record that the copy is complete", "end", "again"),
-    Point("defined", "Define_dest | Define the server on the dest", defined_on_dest, "recover", "back"),
-    Point("starting", "Start_dest | Start the server on the dest", on_dest, "recover"),
-    Point("starting-more", "Start_dest | Start the server on the dest", on_dest, "again"),
-    Point("started", "Start_dest | Start the server on the dest", "end", "recover"),
-    Point("written", "Write the outcome into the record", "end", "again"),
-]
+MOVE_POINTS = sampled(
+    [
+        Point("facts", "Look at the server", "end", "recover", "back"),
+        Point("opening", "Open the record and claim the capacity", 0.5, "again"),
+        Point("accepted", "Open the record and claim the capacity", "end", "recover", "back"),
+        Point("named", "Write down every name that will be used", "end", "again"),
+        Point("making", "Make the files and offer them", temporary, "recover", "back"),
+        Point("offered", "Make the files and offer them", "end", "again"),
+        Point("proven", "Prove that the data channel reaches them", "end", "recover", "back"),
+        Point("migrating", "Record that the copy begins", "end", "again"),
+        Point("shutting", "Shut the guest down", 1.5, "recover", "back", shutdown="ignore", variables=(("shutdown_timeout", "4"),)),
+        Point("off", "Shut the guest down", off, "again"),
+        Point("holding", "Hold the source copy", set_aside, "recover", "back"),
+        Point("held", "Hold the source copy", "end", "again"),
+        Point("copying", "Cutover | Copy", half_copied, "again", disk=BIG),
+        Point("copying-back", "Cutover | Copy", half_copied, "recover", "back", disk=BIG),
+        Point("orphans", "Cutover | Copy", half_copied, "recover", "back", disk=BIG, workers=False),
+        Point("copied", "Cutover | Copy", "end", "recover", "back"),
+        Point("verifying", "Verify the copy and give it its name", verifying, "again", disk=BIG),
+        Point("committed", "Verify the copy and give it its name", "end", "recover", "back"),
+        Point("complete", "Record that the copy is complete", "end", "again"),
+        Point("defined", "Define_dest | Define the server on the dest", defined_on_dest, "recover", "back"),
+        Point("starting", "Start_dest | Start the server on the dest", on_dest, "recover"),
+        Point("starting-more", "Start_dest | Start the server on the dest", on_dest, "again"),
+        Point("started", "Start_dest | Start the server on the dest", "end", "recover"),
+        Point("written", "Write the outcome into the record", "end", "again"),
+    ]
+)
 
 
 # --- moves that are killed
