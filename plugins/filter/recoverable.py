@@ -52,7 +52,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: A list of dictionaries with C(next) (V(act) or V(refuse)), C(reason) and C(migration).
+  description:
+    - A list of dictionaries with C(next), C(reason) and C(migration).
+    - C(next) is V(act), V(refuse) while another run is at work, or V(wait) for nodes that are silent or for another migration of the server.
   type: list
   elements: dict
 """

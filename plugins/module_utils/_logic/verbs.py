@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import flavors, recovery, servers, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.report import age_seconds
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE, needs_cleaning
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE, UNDER_WAY, needs_cleaning
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Locked, Migration, Node
 
 Migrations = t.Sequence[Migration]
@@ -27,7 +27,7 @@ _ENDS = {"confirm": ("confirming", "confirmed"), "revert": ("reverting", "revert
 
 
 class Next(t.TypedDict):
-    """``next``: plan (begin anew), adopt (continue a run that was killed), act, nothing, refuse."""
+    """``next``: plan (begin anew), adopt (continue a run that was killed), act, nothing, refuse; of recover also wait."""
 
     next: str
     reason: str
@@ -143,6 +143,9 @@ def _refuse(latest: Migration | None, why: str) -> Next:
 def recoverable(migrations: Migrations, nodes: Nodes, liveness: Liveness, wanted: t.Collection[str] = (), host: str = "") -> list[Next]:
     """The migrations that recover has to look at, with ``next`` act, or refuse for those that another run is at work on.
 
+    Wait: an ended one whose server is on its way by another migration, which comes first; and one that has only nodes to clean which are silent, if
+    nobody has asked for it or for one of them. Then that is no failure.
+
     ``wanted`` (names or UUIDs) and ``host`` narrow the choice; empty is all.
     """
     found: list[Next] = []
@@ -153,8 +156,33 @@ def recoverable(migrations: Migrations, nodes: Nodes, liveness: Liveness, wanted
         elif migration.get("status") in ACTIVE:
             found.append(_in_the_way(migration, liveness) or {"next": "act", "reason": "", "migration": migration})
         elif needs_cleaning(migration):
-            found.append({"next": "act", "reason": "", "migration": migration})
+            awaited = _behind(migration, migrations)
+            if not (awaited or wanted or host in needs_cleaning(migration)):
+                awaited = _awaited(migration, nodes)
+            found.append({"next": "wait" if awaited else "act", "reason": awaited, "migration": migration})
     return found
+
+
+def _behind(migration: Migration, migrations: Migrations) -> str:
+    """The words for an ended migration whose server is on its way by another one: where its good copies are is known once that one has ended."""
+    for other in migrations:
+        if other.get("server_uuid") == migration.get("server_uuid") and other.get("status") in UNDER_WAY:
+            return (
+                f"{text.shown(migration.get('server_name'))} (migration {migration.get('id')}, {migration.get('status')}) waits for migration "
+                f"{other.get('id')} of the same server, which is {other.get('status')}: run the same command again once that one has ended"
+            )
+    return ""
+
+
+def _awaited(migration: Migration, nodes: Nodes) -> str:
+    """The words for an ended migration that can only wait; empty if a node that it has left something on answers."""
+    pending = needs_cleaning(migration)
+    if any((nodes.get(host) or {}).get("reachable") for host in pending):
+        return ""
+    return (
+        f"{text.shown(migration.get('server_name'))} (migration {migration.get('id')}, {migration.get('status')}) waits: it is still to be cleaned on "
+        f"{' and '.join(map(text.shown, pending))}, which {'does' if len(pending) == 1 else 'do'} not answer"
+    )
 
 
 def chosen(migrations: Migrations, wanted: t.Collection[str] = (), host: str = "") -> list[Migration]:

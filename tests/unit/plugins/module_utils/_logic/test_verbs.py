@@ -226,12 +226,15 @@ def test_recover_never_acts_for_a_live_run_and_only_on_what_is_open_or_unclean(r
     """What an ended or finished migration needs is another matter: its run has had its last word, and a take-over is compare-and-set."""
     for entry in verbs.recoverable(records, known, liveness):
         migration: t.Any = entry["migration"]
-        assert entry["next"] in ("act", "refuse")
+        assert entry["next"] in ("act", "refuse", "wait")
         if migration["status"] in UNDER_WAY:
             assert (entry["next"] == "act") == (liveness in (dead, mine))
         elif migration["status"] != "finished":
             assert migration["pending_hosts"]
-        assert bool(entry["reason"]) == (entry["next"] == "refuse")
+            silent = not any(known.get(host, {}).get("reachable") for host in migration["pending_hosts"])
+            behind = any(other["server_uuid"] == migration["server_uuid"] and other["status"] in UNDER_WAY for other in records)
+            assert entry["next"] == ("wait" if silent or behind else "act")
+        assert bool(entry["reason"]) == (entry["next"] in ("refuse", "wait"))
     seen = [entry["migration"]["id"] for entry in verbs.recoverable(records, known, liveness)]
     assert seen == [entry["id"] for entry in records if entry["id"] in seen]
     assert {entry["id"] for entry in records if entry["status"] in UNDER_WAY} <= set(seen)
@@ -248,6 +251,33 @@ def test_a_finished_move_is_recovered_only_if_its_owner_undefined_the_server() -
     assert verbs.recoverable(finished, nodes(c=a_node("c", [a_domain(1)])), dead) == []  # moved on by hand
     for silent in ({"a": a_silent_node("a"), "b": a_node("b")}, {"a": a_node("a"), "b": a_silent_node("b")}, {"a": a_node("a")}):
         assert verbs.recoverable(finished, t.cast("t.Any", silent), dead) == []
+
+
+def test_what_can_only_wait_for_a_silent_node_is_no_failure_unless_it_was_asked_for() -> None:
+    known: t.Any = {"a": a_silent_node("a"), "b": a_node("b"), "c": a_silent_node("c")}
+    left = a_migration(1, "done", source="a", dest="b", pending_hosts=["a"])
+
+    def found(migration: t.Any, *wanted: str, host: str = "") -> str:
+        (entry,) = verbs.recoverable([migration], known, dead, wanted, host)
+        return entry["next"]
+
+    (entry,) = verbs.recoverable([left], known, dead)
+    assert (entry["next"], entry["reason"]) == ("wait", "web1 (migration 1, done) waits: it is still to be cleaned on a, which does not answer")
+    assert (found(left, host="b"), found(left, host="a"), found(left, "web1")) == ("wait", "act", "act")
+    assert found({**left, "pending_hosts": ["a", "c"]}) == "wait"
+    assert found({**left, "pending_hosts": ["a", "gone"]}) == "wait"
+    assert found({**left, "pending_hosts": ["a", "b"]}) == "act"
+    assert found(a_migration(1, "migrating", source="a", dest="b")) == "act"  # what is in flight is never a matter of waiting in silence
+
+
+def test_one_server_is_never_cleaned_up_after_while_it_is_on_its_way() -> None:
+    left, later = a_migration(1, "done", source="a", dest="b", pending_hosts=["a"]), a_migration(1, "migrating", source="b", dest="c")
+    records = [left, {**later, "id": 2, "uuid": uuid_of(902)}, a_migration(3, "done", source="a", dest="b", pending_hosts=["a"])]
+    assert [entry["next"] for entry in verbs.recoverable(records, nodes(), dead, (), "a")] == ["wait", "act"]
+    assert [entry["next"] for entry in verbs.recoverable(records, nodes(), alive)] == ["wait", "refuse", "act"]
+    assert "waits for migration 2 of the same server" in verbs.recoverable(records, nodes(), dead, ["web1"])[0]["reason"]
+    twice = [left, {**later, "id": 2, "status": "done", "pending_hosts": ["b"]}]
+    assert [entry["next"] for entry in verbs.recoverable(twice, nodes(), dead)] == ["act", "act"]
 
 
 def test_recover_may_be_narrowed_by_name_uuid_and_node() -> None:
