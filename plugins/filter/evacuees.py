@@ -114,14 +114,14 @@ def evacuees(
 ) -> t.Any:
     """Plan for all."""
     lost, path, kind = str(failed_host), text_or_empty(image), text_or_empty(image_format) or "qcow2"
-    chosen = evacuation.choose(dicts(records, "the records"), names(servers), lost)
+    moves: t.Any = dicts(migrations, "migrations")
+    chosen = evacuation.choose(dicts(records, "the records"), names(servers), lost, moves)
     made_from: evacuation.Image | None = {"path": path, "format": kind} if path else None
     kept = {str(name): _image(what, kind) for name, what in a_dict(replicas or {}, "replicas").items()}
     what = evacuation.Lost(
         lost, text_or_empty(instances_path), a_dict(words, "words"), text_or_empty(target_host), made_from, kept, inputs.words(accepted) if accepted else []
     )
     known: t.Any = a_dict(nodes, "nodes")
-    moves: t.Any = dicts(migrations, "migrations")
     ordered = evacuation.in_order(chosen.records, names(first))
     found = evacuation.evacuees(ordered, what, known, moves)
     told = {"images": evacuation.images(found), "mute": evacuation.mute(ordered)}

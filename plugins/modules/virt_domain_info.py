@@ -95,7 +95,7 @@ server:
       type: str
     nvram:
       description:
-        - C(path), C(template), C(exists), C(size_bytes) and C(allocated_bytes) of the firmware's variables, or none.
+        - C(path), C(template), C(exists), C(size_bytes), C(allocated_bytes) and, of a symbolic link, C(link_to) of the firmware's variables, or none.
         - Also found if the definition leaves firmware and path to libvirt.
       type: dict
     tpm:

@@ -77,6 +77,11 @@ kept:
   type: list
   elements: str
   returned: success
+unproven:
+  description: Those of the paths in RV(kept) that were kept only because they lie in none of O(own_directories).
+  type: list
+  elements: str
+  returned: success
 """
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib

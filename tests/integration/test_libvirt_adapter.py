@@ -252,8 +252,18 @@ def test_a_backing_chain_ties_a_server_to_its_node_and_has_a_way_out(host: Host,
     host.define(definition_of("web", str(tmp_path / "top")).replace('type="raw"', 'type="qcow2"'))
     facts = server_facts.collect(host, "web")
     assert facts["disks"][0]["chain"] == [{"path": str(tmp_path / "base"), "format": "raw"}]
+    assert facts["agent"] is False
     assert ["virsh blockpull" in reason for reason in facts["node_ties"]] == [True]
     assert facts["blockers"] == []
+
+
+def test_links_below_a_disk_are_told(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(bytes(1 << 20))
+    (tmp_path / "base").symlink_to(tmp_path / "real")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", tmp_path / "base", tmp_path / "top"], check=True, timeout=60)
+    host.define(definition_of("web", str(tmp_path / "top")).replace('type="raw"', 'type="qcow2"'))
+    (disk,) = server_facts.collect(host, "web")["disks"]
+    assert disk["chain"] == [{"path": str(tmp_path / "base"), "format": "raw", "link_to": str(tmp_path / "real")}]
 
 
 def test_a_paused_server_is_a_blocker_that_says_what_to_do(host: Host, xml: str) -> None:

@@ -180,6 +180,9 @@ class _Case:
         target, link = disk["target"], disk.get("link_to")
         if link:
             return f"its path is a symbolic link, to {text.shown(link)}"
+        below = next((each for each in disk.get("chain") or [] if each.get("link_to")), None)
+        if below:
+            return f"{text.shown(below['path'])} below it is a symbolic link, to {text.shown(below['link_to'])}"
         told = [text.shown(each) for each in self.record["facts"].get("blockers") or [] if each.startswith((f"disk {target} ", f"disk {target}:"))]
         return next((each for each in told if each.startswith(f"disk {target}:") or any(words in each for words in _ELSEWHERE)), "")
 
@@ -207,6 +210,9 @@ class _Case:
         if not path or nvram.get("size_bytes", -1) == 0:
             return []
         if self.is_shared(path):
+            if nvram.get("link_to"):
+                why = f"the firmware variables are on storage that {self.dest} sees too, but their path is a symbolic link, to {text.shown(nvram['link_to'])}"
+                return [_Outcome({"id": "nvram", "fate": "lost", "how": "unknown"}, errors=(why,))]
             return [_Outcome({"id": "nvram", "fate": "survives", "how": f"on storage that {self.dest} sees too"}, external=(path,))]
         if not self.record.get("nvram"):
             return [_Outcome({"id": "nvram", "fate": "lost", "how": "firmware variables: made anew from the firmware's own"})]
@@ -273,12 +279,14 @@ class Selection(t.NamedTuple):
     errors: list[str]
 
 
-def choose(records: t.Sequence[Record], wanted: t.Sequence[str], failed_host: str) -> Selection:
+def choose(records: t.Sequence[Record], wanted: t.Sequence[str], failed_host: str, migrations: t.Sequence[Migration] = ()) -> Selection:
     """The last-known records of ``failed_host`` that ``wanted`` (names or UUIDs; empty is all) means."""
     mine = [record for record in records if record["host"] == failed_host]
+    # A run that was killed before it had written down what it brought to the node: what is known is not what is there.
+    came = {record["server_uuid"]: words for record in records if (words := _came_since(record, failed_host, migrations))}
     if not wanted:
-        none = [] if mine else [f"no server is known to be on {failed_host}: {text.command('sync')} was never run while it was up, or it has none"]
-        return Selection(mine, none)
+        none = f"no server is known to be on {failed_host}: {text.command('sync')} was never run while it was up, or it has none"
+        return Selection(mine, list(came.values()) if mine or came else [none])
     found: dict[str, Record] = {}
     errors = []
     for word in wanted:
@@ -288,8 +296,22 @@ def choose(records: t.Sequence[Record], wanted: t.Sequence[str], failed_host: st
         elif matches:
             errors.append(f"server {text.quoted(word)} is ambiguous, {failed_host} had {len(matches)} of this name: name it by its UUID")
         else:
-            errors.append(_unknown(word, records, mine, failed_host))
+            told = [came[record["server_uuid"]] for record in records if record["server_uuid"] in came and word in (record["name"], record["server_uuid"])]
+            errors += told or [_unknown(word, records, mine, failed_host)]
     return Selection(list(found.values()), errors)
+
+
+def _came_since(record: Record, failed_host: str, migrations: t.Sequence[Migration]) -> str:
+    """Why a server that came to the lost node after its last-known record was written cannot be evacuated; empty if none did."""
+    place, migration = _place_since(record, migrations)
+    if migration is None or place != failed_host or record["host"] == failed_host:
+        return ""
+    held = migration.get("status") == "finished"
+    way = f", then {text.command('revert', record['name'], record['server_uuid'])}" if held else "; bring this one up by hand once the node is off"
+    return (
+        f"{text.shown(record['name'])} came to {failed_host} by migration {migration.get('id')} ({migration.get('migration_type')}, {migration.get('status')}), "
+        f"and what is known of it is older, from {record['host']}: it is not evacuated by that. Evacuate the others by name (-e server=…){way}"
+    )
 
 
 def _unknown(word: str, records: t.Sequence[Record], mine: t.Sequence[Record], failed_host: str) -> str:
@@ -323,14 +345,24 @@ def evacuees(records: t.Sequence[Record], lost: Lost, nodes: Nodes, migrations: 
 
 def gone_by(record: Record, migrations: t.Sequence[Migration]) -> Migration | None:
     """The migration that took a server from the node of its last-known record since that was written: whoever was killed at its end has not told the record."""
-    mine = sorted((each for each in migrations if each.get("server_uuid") == record["server_uuid"]), key=lambda each: int(each.get("id") or 0))
-    left: Migration | None = None
-    for migration in mine:
-        ends = (migration.get("source_host"), migration.get("dest_host"))
+    place, migration = _place_since(record, migrations)
+    return migration if place != record["host"] else None
+
+
+def _place_since(record: Record, migrations: t.Sequence[Migration]) -> tuple[str, Migration | None]:
+    """Where a server is by all that has moved it on since its last-known record was written, and the last migration that did.
+
+    One that does not begin where the server was has only been cleaned up after since then, and is older than the record.
+    """
+    place, last = str(record["host"]), None
+    for migration in sorted(migrations, key=lambda each: int(each.get("id") or 0)):
+        if migration.get("server_uuid") != record["server_uuid"] or str(migration.get("updated_at") or "") <= str(record.get("seen_at") or ""):
+            continue
+        ends = (str(migration.get("source_host")), str(migration.get("dest_host")))
         before, after = ends if migration.get("status") in ON_DEST else ends[::-1]
-        if migration.get("status") in ON_DEST | ON_SOURCE and str(migration.get("updated_at") or "") > str(record.get("seen_at") or ""):
-            left = migration if record["host"] == before != after else None
-    return left
+        if migration.get("status") in ON_DEST | ON_SOURCE and place == before != after:
+            place, last = after, migration
+    return place, last
 
 
 def _gone(record: Record, migration: Migration) -> Evacuee:

@@ -100,6 +100,7 @@ class Node(t.TypedDict, total=False):
 class ChainLink(t.TypedDict, total=False):
     path: str
     format: str
+    link_to: str
 
 
 class Disk(t.TypedDict, total=False):
@@ -136,6 +137,7 @@ class Nvram(t.TypedDict, total=False):
     template: str | None
     size_bytes: int
     allocated_bytes: int
+    link_to: str
 
 
 class Locked(t.TypedDict, total=False):

@@ -35,8 +35,9 @@ class GivenUp(t.NamedTuple):
 
 
 def clean(host: LibvirtHost, server: GivenUp, dry_run: bool = False) -> dict[str, t.Any]:
-    """Undefine the server and delete its old files; ``{changed, undefined, deleted, kept: [path with the reason]}``.
+    """Undefine the server and delete its old files; ``{changed, undefined, deleted, kept: [path with the reason], unproven: [path]}``.
 
+    ``unproven``: what was kept for no other reason than that another node may see it.
     What may be anybody else's is kept. Raises ColdmoveError if the server is not off.
     """
     since = datetime.datetime.fromisoformat(server.since.replace("Z", "+00:00")).timestamp()
@@ -49,23 +50,25 @@ def clean(host: LibvirtHost, server: GivenUp, dry_run: bool = False) -> dict[str
         host.set_autostart(server.server_uuid, False)
         host.undefine(server.server_uuid)
     used = _used_by_others(host, server.server_uuid)
-    deleted, kept = [], []
+    deleted, kept, unproven = [], [], []
     for file in server.files:
         path = file["source_path"]
         if not os.path.lexists(path):
             continue
-        reason = _why_kept(path, server.own_directories, since, used) or (None if dry_run else _delete(path))
+        reason = _why_kept(path, since, used)
+        if os.path.dirname(path) not in server.own_directories:
+            unproven += [] if reason else [path]
+            reason = "it is not proven that no other node sees it"
+        reason = reason or (None if dry_run else _delete(path))
         if reason:
             kept.append(f"{path}: {reason}")
         else:
             deleted.append(path)
-    return {"changed": state is not None or bool(deleted), "undefined": state is not None, "deleted": deleted, "kept": kept}
+    return {"changed": state is not None or bool(deleted), "undefined": state is not None, "deleted": deleted, "kept": kept, "unproven": unproven}
 
 
-def _why_kept(path: str, own_directories: t.Collection[str], since: float, used: t.Mapping[str, str]) -> str | None:
+def _why_kept(path: str, since: float, used: t.Mapping[str, str]) -> str | None:
     status = os.lstat(path)
-    if os.path.dirname(path) not in own_directories:
-        return "it is not proven that no other node sees it"
     if not stat.S_ISREG(status.st_mode):
         return "it is not a regular file"
     # The node was off, and has started nothing since: whoever wrote was somebody else, by a way to this storage that nobody has looked at.

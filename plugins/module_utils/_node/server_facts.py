@@ -104,8 +104,7 @@ def _read_disk(host: LibvirtHost, facts: Facts, disk: Facts, pools: list[Facts],
     if not disk["moves"] and not device:
         present = os.path.exists(disk["path"]) or disk["startup_policy"] is not None
         return [] if present else [f"{name}: its medium {disk['path']} is missing (next: virsh change-media --eject)"]
-    if os.path.islink(disk["path"]):
-        disk["link_to"] = os.path.realpath(disk["path"])
+    disk.update(_link_to(disk["path"]))
     if disk["format"] not in qemu_img.FORMATS:
         return []  # has its own blocker
     try:
@@ -137,13 +136,19 @@ def _image_blockers(facts: Facts, disk: Facts, image: qemu_img.Image) -> list[st
     if image.encrypted:
         found.append(f"{name} is encrypted")
     if image.backing_file:
-        disk["chain"], problem = qemu_img.chain(disk["path"], image)
+        chain, problem = qemu_img.chain(disk["path"], image)
+        disk["chain"] = [{**link, **_link_to(link["path"])} for link in chain]
         links = " -> ".join(link["path"] for link in disk["chain"]) or image.backing_file
         command = f"virsh blockpull {facts['name']} {disk['target']} while it runs"
         facts["node_ties"].append(f"{name} has a backing chain ({links}), which is not yet moved by this version (next: {command})")
         if problem:
             found.append(f"{name}: {problem}")
     return found
+
+
+def _link_to(path: str) -> dict[str, str]:
+    """``link_to``, where a symbolic link leads: what is known of its directory says nothing of that."""
+    return {"link_to": os.path.realpath(path)} if os.path.islink(path) else {}
 
 
 def _complete_nvram(host: LibvirtHost, facts: Facts) -> list[str]:
@@ -156,6 +161,7 @@ def _complete_nvram(host: LibvirtHost, facts: Facts) -> list[str]:
     nvram = facts["nvram"]
     if nvram is None:
         return []
+    nvram.update(_link_to(nvram["path"]))
     try:
         status = os.stat(nvram["path"])
         nvram.update({"size_bytes": status.st_size, "allocated_bytes": status.st_blocks * 512, "exists": True})

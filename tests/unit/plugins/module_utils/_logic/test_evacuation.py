@@ -325,6 +325,7 @@ def test_what_runs_on_a_living_node_is_never_planned_for_another_one(migrations:
     ("disk", "blockers", "words"),
     [
         ({"link_to": "/local/web1.qcow2"}, [], "a symbolic link, to /local/web1.qcow2"),
+        ({"chain": [{"path": f"{IMAGES}/base", "format": "raw", "link_to": "/local/base"}]}, [], "below it is a symbolic link, to /local/base"),
         ({}, ["disk vda: /x records no format for its backing file /local/base"], "records no format"),
         ({}, ["disk vda: qemu-img info gave no answer in 120 s"], "gave no answer"),
         ({}, ["disk vda keeps its data in another file, /local/data (next: qemu-img convert it into one file)"], "/local/data"),
@@ -405,3 +406,48 @@ def test_no_further_server_is_begun_once_most_have_failed(outcomes: str, words: 
     found = evacuation.halt_reason(told)
     assert bool(found) == bool(words)
     assert words in found
+
+
+def test_firmware_variables_by_a_link_are_no_survivors() -> None:
+    nvram = {"path": f"{IMAGES}/vars.fd", "size_bytes": 540672}
+    for link, errors in (({}, []), ({"link_to": "/local/vars.fd"}, ["their path is a symbolic link, to /local/vars.fd"])):
+        plan = planned(a_record(storage=SHARED, facts={"disks": [], "nvram": {**nvram, **link}}, nvram="packed"), {IMAGES: ["w0rd"]})
+        assert (fates(plan), plan["files"]) == ({"nvram": "lost" if link else "survives"}, [])
+        assert [words in error for words, error in zip(errors, plan["errors"], strict=True)] == [True] * len(errors)
+
+
+LATER = "2026-01-01T13:00:00.000Z"
+
+
+def moved(number: int, status: str, source: str, dest: str, **more: t.Any) -> dict[str, t.Any]:
+    return {**a_migration(1, status, source=source, dest=dest, updated_at=LATER, **more), "id": number, "uuid": uuid_of(900 + number)}
+
+
+@pytest.mark.parametrize(
+    ("migrations", "gone"),
+    [
+        ([], None),
+        ([moved(1, "confirmed", "a", "b")], 1),
+        ([moved(1, "confirmed", "a", "b"), moved(2, "confirmed", "b", "c")], 2),
+        ([moved(1, "confirmed", "a", "b"), moved(2, "confirmed", "b", "a")], None),
+        ([moved(1, "confirmed", "a", "b"), moved(2, "reverted", "b", "c")], 1),
+        ([moved(1, "confirmed", "c", "b")], None),  # cleaned up after since; the server is on a by another way
+        ([moved(1, "finished", "a", "b"), moved(2, "failed", "b", "c")], 1),
+    ],
+)
+def test_a_server_is_where_all_of_its_moves_have_led(migrations: list[t.Any], gone: int | None) -> None:
+    found = evacuation.gone_by(a_record(), t.cast("t.Any", migrations))
+    assert (found or {}).get("id") == gone
+
+
+def test_a_server_that_came_to_the_lost_node_since_is_not_left_out_in_silence() -> None:
+    records = [a_record(1, host="b"), a_record(2)]
+    for status, way in (("finished", "coldmove.libvirt.revert -e server=web1"), ("confirmed", "bring this one up by hand")):
+        came = t.cast("t.Any", [moved(7, status, "b", "a")])
+        everybody = evacuation.choose(records, [], "a", came)
+        assert [record["name"] for record in everybody.records] == ["web2"]
+        assert "web1 came to a by migration 7" in everybody.errors[0] and way in everybody.errors[0]
+        assert evacuation.choose(records, ["web2"], "a", came).errors == []
+        assert evacuation.choose(records, ["web1"], "a", came).errors == everybody.errors
+        assert evacuation.choose(records[:1], [], "a", came).errors == everybody.errors
+        assert evacuation.choose(records, [], "c", came).errors[0].startswith("no server is known to be on c")

@@ -133,14 +133,14 @@ def world(root: Path) -> World:
 
 def test_what_the_record_names_is_gone_and_nothing_else(world: World) -> None:
     result = world.clean()
-    assert result == {"changed": True, "undefined": True, "deleted": [str(path) for path in world.paths], "kept": []}
+    assert result == {"changed": True, "undefined": True, "deleted": [str(path) for path in world.paths], "kept": [], "unproven": []}
     assert world.left() == STRANGERS
     assert world.host.domains() == [OTHER]
 
 
 def test_again_changes_nothing(world: World) -> None:
     world.clean()
-    assert world.clean() == {"changed": False, "undefined": False, "deleted": [], "kept": []}
+    assert world.clean() == {"changed": False, "undefined": False, "deleted": [], "kept": [], "unproven": []}
 
 
 def test_what_is_left_of_a_server_that_somebody_undefined_by_hand(world: World) -> None:
@@ -183,6 +183,14 @@ def test_what_others_may_see_is_kept_and_said(world: World) -> None:
     assert world.host.domains() == [OTHER]
     world.reset()
     assert set(world.kept(own_directories=[])) == ALL
+
+
+def test_what_is_kept_for_want_of_proof_alone_is_told_apart(world: World) -> None:
+    """Of the other files no answer of any node will change anything."""
+    os.utime(world.paths[0])
+    assert world.clean(own_directories=[])["unproven"] == [str(path) for path in world.paths[1:]]
+    world.reset()
+    assert world.clean()["unproven"] == []
 
 
 def test_a_directory_above_or_below_proves_nothing(world: World) -> None:
