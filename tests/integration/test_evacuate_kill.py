@@ -67,7 +67,10 @@ def evacuations(prepared: World, request: pytest.FixtureRequest) -> Iterator[dic
     lab, store = world.lab, world.lab.share("kills", [LOST, *LIVING])
 
     def guest_of(point: Evacuated) -> GuestState:
-        return world.guest(point.name, DiskSpec(directory=store) if point.survives else DiskSpec(), node=LOST, start=point.runs, autostart=True)
+        made = world.guest(point.name, DiskSpec(directory=store) if point.survives else DiskSpec(), node=LOST, autostart=True)
+        if not point.runs:
+            lab.shutdown_guest(LOST, made)
+        return made
 
     for node in LIVING:
         lab.exec(node, "qemu-img", "create", "-q", "-f", "qcow2", IMAGE, "32M")

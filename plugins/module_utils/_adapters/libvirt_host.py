@@ -60,7 +60,8 @@ def _explained(what: str) -> t.Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as exc:
-        raise ColdmoveError(f"{what}: {exc.get_error_message() or exc}", libvirt_code=exc.get_error_code()) from exc
+        kind = NoSuchServer if _is_gone(exc) else ColdmoveError
+        raise kind(f"{what}: {exc.get_error_message() or exc}", libvirt_code=exc.get_error_code()) from exc
 
 
 def _is_gone(exc: t.Any) -> bool:

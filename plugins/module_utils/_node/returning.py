@@ -8,13 +8,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import stat
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import qemu_img
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import LibvirtHost
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import LibvirtHost, NoSuchServer
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import node_facts, server_facts
@@ -87,19 +88,25 @@ def _delete(path: str) -> str | None:
 
 def _used_by_others(host: LibvirtHost, server_uuid: str) -> dict[str, str]:
     """What other domains of this node use, also below an image of theirs, with the words for it; under "" if that of one cannot be told."""
-    used = {}
+    used: dict[str, str] = {}
     for domain in host.domains():
-        uuid, name = host.identity(domain)
-        if uuid == server_uuid:
-            continue
-        for path in server_facts.paths_of(host, domain):
-            used[os.path.realpath(path)] = f"the domain {name} uses it"
-        for disk in domain_xml.read_disks(domain_xml.parse(host.xml_of(domain, secrets=False)), None):
-            image = node_facts.local_path(host, disk) if disk["format"] == "qcow2" else None
-            links, problem = _below(image) if image else ([], None)
-            used.update({os.path.realpath(link): f"a disk of the domain {name} stands on it" for link in links})
-            if problem:
-                used[""] = f"what the domain {name} stands on cannot be told: {problem}"
+        if host.identity(domain)[0] != server_uuid:
+            # What was undefined since the list was made uses nothing: servers of one node are cleaned side by side.
+            with contextlib.suppress(NoSuchServer):
+                used.update(_used_by(host, domain))
+    return used
+
+
+def _used_by(host: LibvirtHost, domain: t.Any) -> dict[str, str]:
+    used, name = {}, host.identity(domain)[1]
+    for path in server_facts.paths_of(host, domain):
+        used[os.path.realpath(path)] = f"the domain {name} uses it"
+    for disk in domain_xml.read_disks(domain_xml.parse(host.xml_of(domain, secrets=False)), None):
+        image = node_facts.local_path(host, disk) if disk["format"] == "qcow2" else None
+        links, problem = _below(image) if image else ([], None)
+        used.update({os.path.realpath(link): f"a disk of the domain {name} stands on it" for link in links})
+        if problem:
+            used[""] = f"what the domain {name} stands on cannot be told: {problem}"
     return used
 
 

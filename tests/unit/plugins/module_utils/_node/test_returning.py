@@ -239,6 +239,21 @@ def test_what_another_domain_uses_by_another_name_is_kept(world: World) -> None:
     assert world.kept() == {"vdb": "the domain web2 uses it"}
 
 
+def test_a_domain_that_is_undefined_meanwhile_uses_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers of one node are cleaned side by side. A domain that is there and cannot be read is another matter."""
+    asked = libvirt_host.NoSuchServer("Domain not found")
+
+    def xml_of(domain: str, live: bool = False, secrets: bool = True) -> str:
+        raise asked
+
+    monkeypatch.setattr(world.host, "xml_of", xml_of)
+    assert world.kept() == {}
+    world.reset()
+    asked = ColdmoveError("timed out")
+    with pytest.raises(ColdmoveError, match="timed out"):
+        world.clean()
+
+
 @NEEDS_QEMU_IMG
 def test_what_another_domains_image_stands_on_is_kept(world: World) -> None:
     """A template, and a clone that no record speaks of."""
