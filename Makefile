@@ -56,6 +56,7 @@ bench: setup ## measure, side by side with raw tools
 	@$(PYTHON) tests/package.py
 	@$(PYTHON) tests/bench/bench.py
 	@$(PYTHON) tests/bench/resize.py
+	@$(PYTHON) tests/bench/evacuate.py
 
 lab: setup ## bring a lab up for trying things by hand, and leave it up
 	@$(LAB) up --name manual --nodes 3

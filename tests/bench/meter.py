@@ -20,6 +20,15 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _POWER_POLL, _MEMORY_POLL = 0.01, 0.1
 
 
+def is_running(status: Path) -> bool:
+    """Whether a guest runs, by the status file that its node's libvirt keeps of it."""
+    try:
+        with status.open(encoding="utf-8", errors="replace") as file:
+            return "<domstatus state='running'" in file.read(1000)
+    except OSError:
+        return False
+
+
 class PowerWatch:
     """When the guest went off on one node and when it was running on the other: by the status file that each node's libvirt keeps."""
 
@@ -32,17 +41,10 @@ class PowerWatch:
     def look(self) -> None:
         """Note what has happened since the last look."""
         if self.off_at is None:
-            if not self._running(self._source):
+            if not is_running(self._files[self._source]):
                 self.off_at = time.monotonic()
-        elif self.on_at is None and self._running(self._dest):
+        elif self.on_at is None and is_running(self._files[self._dest]):
             self.on_at = time.monotonic()
-
-    def _running(self, node: str) -> bool:
-        try:
-            with self._files[node].open(encoding="utf-8", errors="replace") as file:
-                return "<domstatus state='running'" in file.read(1000)
-        except OSError:
-            return False
 
     @property
     def downtime(self) -> float:
