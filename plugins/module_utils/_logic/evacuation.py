@@ -256,7 +256,7 @@ class Evacuee(t.TypedDict):
 
     ``way``: how it comes up elsewhere. By its last-known record (``evacuate``), or by that of a move that has not ended: ``revert`` to the copy that is
     held on the node it came from, ``recover`` to what the node that it was on its way to has of it, and where that is nothing, an evacuation after all.
-    ``gone``: the migration by which it is on another node already, although its last-known record does not say so yet. ``seen_at``: of that record.
+    ``gone``: the migration by which it is on another node already, also if its last-known record does not say so yet. ``seen_at``: of that record.
     """
 
     uuid: str
@@ -280,13 +280,15 @@ class Selection(t.NamedTuple):
 
 
 def choose(records: t.Sequence[Record], wanted: t.Sequence[str], failed_host: str, migrations: t.Sequence[Migration] = ()) -> Selection:
-    """The last-known records of ``failed_host`` that ``wanted`` (names or UUIDs; empty is all) means."""
-    mine = [record for record in records if record["host"] == failed_host]
+    """The last-known records of ``failed_host`` that ``wanted`` (names or UUIDs; empty is all) means, with those that were evacuated from it already."""
+    done = [migration for migration in migrations if _is_evacuated_from(failed_host, migration)]
+    there = {(migration["server_uuid"], migration["dest_host"]) for migration in done}
+    mine = [record for record in records if record["host"] == failed_host or (record["server_uuid"], record["host"]) in there]
     # A run that was killed before it had written down what it brought to the node: what is known is not what is there.
     came = {record["server_uuid"]: words for record in records if (words := _came_since(record, failed_host, migrations))}
     if not wanted:
         none = f"no server is known to be on {failed_host}: {text.command('sync')} was never run while it was up, or it has none"
-        return Selection(mine, list(came.values()) if mine or came else [none])
+        return Selection(mine, list(came.values()) if mine or came or done else [none])
     found: dict[str, Record] = {}
     errors = []
     for word in wanted:
@@ -312,6 +314,10 @@ def _came_since(record: Record, failed_host: str, migrations: t.Sequence[Migrati
         f"{text.shown(record['name'])} came to {failed_host} by migration {migration.get('id')} ({migration.get('migration_type')}, {migration.get('status')}), "
         f"and what is known of it is older, from {record['host']}: it is not evacuated by that. Evacuate the others by name (-e server=…){way}"
     )
+
+
+def _is_evacuated_from(lost: str, migration: Migration) -> bool:
+    return (migration.get("migration_type"), migration.get("status"), migration.get("source_host")) == ("evacuation", "done", lost)
 
 
 def _unknown(word: str, records: t.Sequence[Record], mine: t.Sequence[Record], failed_host: str) -> str:
@@ -340,7 +346,14 @@ class Lost(t.NamedTuple):
 def evacuees(records: t.Sequence[Record], lost: Lost, nodes: Nodes, migrations: t.Sequence[Migration]) -> list[Evacuee]:
     """What becomes of each server, in the order of ``records``; each counts on its first candidate before the next one is looked at."""
     room = scheduler.Scheduler(*_taken_back({record["server_uuid"] for record in records}, lost.host, nodes, migrations))
-    return [_gone(record, found) if (found := gone_by(record, migrations)) else _evacuee(record, lost, nodes, room, migrations) for record in records]
+    gone = [gone_by(record, migrations) if record["host"] == lost.host else _evacuated_by(record, lost.host, migrations) for record in records]
+    return [_gone(record, found) if found else _evacuee(record, lost, nodes, room, migrations) for record, found in zip(records, gone)]
+
+
+def _evacuated_by(record: Record, lost: str, migrations: t.Sequence[Migration]) -> Migration | None:
+    """The evacuation by which a server of the lost node is where its last-known record says."""
+    whole = (record["server_uuid"], record["host"])
+    return next((each for each in migrations if _is_evacuated_from(lost, each) and (each.get("server_uuid"), each.get("dest_host")) == whole), None)
 
 
 def gone_by(record: Record, migrations: t.Sequence[Migration]) -> Migration | None:

@@ -160,3 +160,15 @@ def test_servers_in_which_no_password_can_be_set() -> None:
     records = [a_record(number, storage=SHARED, facts=facts) for number, facts in enumerate(({"agent": False}, {"agent": True}, {}), 1)]
     stopped = a_record(4, storage=SHARED, facts={"agent": False}, state="shutoff")
     assert found([*records, stopped])["mute"] == ["web1"]
+
+
+@pytest.mark.parametrize("servers", ["", "web1"])
+def test_a_second_run_finds_all_of_it_done(servers: str) -> None:
+    """The last-known record says by then where the server is. One that has left there since is nobody's here."""
+    done = a_migration(1, "done", migration_type="evacuation", source_host="a", dest_host="b", pending_hosts=["a"])
+    (server,) = found([a_record(1, host="b")], None, [done], servers=servers)["servers"]
+    assert (server["gone"]["uuid"], server["errors"]) == (done["uuid"], [])
+    assert found([a_record(1, host="c")], None, [done])["servers"] == found([a_record(1, host="c")], None, [done])["errors"] == []
+    assert "is known to be on c, not on a" in found([a_record(1, host="c")], None, [done], servers="web1")["errors"][0]
+    assert "is known to be on b, not on a" in found([a_record(1, host="b")], None, [{**done, "status": "completed"}], servers="web1")["errors"][0]
+    assert found([a_record(1, host="b")], None, [{**done, "source_host": "c"}])["errors"][0].startswith("no server is known to be on a")

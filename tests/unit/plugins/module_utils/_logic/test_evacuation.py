@@ -373,11 +373,11 @@ def test_the_words_that_must_still_be_read_when_it_is_defined() -> None:
 
 def test_who_is_meant() -> None:
     records = [a_record(1), a_record(2), a_record(3, host="c")]
-    assert len(evacuation.choose(records, [], "a").records) == 2
-    assert [record["name"] for record in evacuation.choose(records, ["web2", uuid_of(1)], "a").records] == ["web2", "web1"]
-    assert evacuation.choose(records, ["web3"], "a").errors == ["server 'web3' is known to be on c, not on a"]
-    assert "Did you mean" in evacuation.choose(records, ["web"], "a").errors[0]
-    assert "was never run" in evacuation.choose([], [], "a").errors[0]
+    assert len(evacuation.choose(records, [], "a", []).records) == 2
+    assert [record["name"] for record in evacuation.choose(records, ["web2", uuid_of(1)], "a", []).records] == ["web2", "web1"]
+    assert evacuation.choose(records, ["web3"], "a", []).errors == ["server 'web3' is known to be on c, not on a"]
+    assert "Did you mean" in evacuation.choose(records, ["web"], "a", []).errors[0]
+    assert "was never run" in evacuation.choose([], [], "a", []).errors[0]
 
 
 def test_in_which_order() -> None:
