@@ -124,7 +124,7 @@ def evacuees(
     known: t.Any = a_dict(nodes, "nodes")
     ordered = evacuation.in_order(chosen.records, names(first))
     found = evacuation.evacuees(ordered, what, known, moves)
-    told = {"images": evacuation.images(found), "mute": evacuation.mute([record for record, server in zip(ordered, found) if not server["gone"]])}
+    told = {"images": evacuation.images(found), "mute": evacuation.mute(ordered)}
     return {"servers": found, **told, "errors": [*chosen.errors, *(error for server in found for error in server["errors"])]}
 
 
