@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import evacuation, inputs
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.survival import Image
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, names, text_or_empty
 
 DOCUMENTATION = r"""
@@ -116,7 +117,7 @@ def evacuees(
     lost, path, kind = str(failed_host), text_or_empty(image), text_or_empty(image_format) or "qcow2"
     moves: t.Any = dicts(migrations, "migrations")
     chosen = evacuation.choose(dicts(records, "the records"), names(servers), lost, moves)
-    made_from: evacuation.Image | None = {"path": path, "format": kind} if path else None
+    made_from: Image | None = {"path": path, "format": kind} if path else None
     kept = {str(name): _image(what, kind) for name, what in a_dict(replicas or {}, "replicas").items()}
     what = evacuation.Lost(
         lost, text_or_empty(instances_path), a_dict(words, "words"), text_or_empty(target_host), made_from, kept, inputs.words(accepted) if accepted else []
@@ -128,7 +129,7 @@ def evacuees(
     return {"servers": found, **told, "errors": [*chosen.errors, *(error for server in found for error in server["errors"])]}
 
 
-def _image(what: t.Any, kind: str) -> evacuation.Image:
+def _image(what: t.Any, kind: str) -> Image:
     """A replica as it is given: a path, or a path and a format."""
     if not isinstance(what, Mapping):
         return {"path": str(what), "format": kind}

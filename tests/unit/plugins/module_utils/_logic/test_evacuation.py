@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import evacuation
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import evacuation, survival
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import (
     GIB,
     MOVE,
@@ -27,7 +27,7 @@ from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic
 IMAGES = "/var/lib/libvirt/images"
 PATHS = (IMAGES, IMAGES)
 SHARED = {IMAGES: {"identity": "w0rd", "seen_by": ["b"]}}
-IMAGE: evacuation.Image = {"path": "/images/golden.qcow2", "format": "qcow2"}
+IMAGE: survival.Image = {"path": "/images/golden.qcow2", "format": "qcow2"}
 
 
 def a_record(number: int = 1, storage: dict[str, t.Any] | None = None, **more: t.Any) -> dict[str, t.Any]:
@@ -50,12 +50,12 @@ def a_record(number: int = 1, storage: dict[str, t.Any] | None = None, **more: t
     }
 
 
-def planned(record: dict[str, t.Any], words: dict[str, list[str]] | None = None, image: evacuation.Image | None = None) -> evacuation.Plan:
+def planned(record: dict[str, t.Any], words: dict[str, list[str]] | None = None, image: survival.Image | None = None) -> survival.Plan:
     """The plan on b."""
-    return evacuation.plan(record, "b", words or {}, PATHS, MOVE, image)
+    return survival.plan(record, "b", words or {}, PATHS, MOVE, image)
 
 
-def fates(plan: evacuation.Plan) -> dict[str, str]:
+def fates(plan: survival.Plan) -> dict[str, str]:
     return {fate["id"]: fate["fate"] for fate in plan["fates"]}
 
 
