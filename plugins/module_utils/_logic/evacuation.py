@@ -84,14 +84,11 @@ def _came_since(record: Record, failed_host: str, migrations: t.Sequence[Migrati
         return ""
     held = migration.get("status") == "finished"
     way = f", then {text.command('revert', record['name'], record['server_uuid'])}" if held else "; bring this one up by hand once the node is off"
+    what = f"migration {migration.get('id')} ({migration.get('migration_type')}, {migration.get('status')})"
     return (
-        f"{text.shown(record['name'])} came to {failed_host} by migration {migration.get('id')} ({migration.get('migration_type')}, "
-        f"{migration.get('status')}), and what is known of it is older, from {record['host']}: it is not evacuated by that. Evacuate the others by name (-e server=…){way}"
+        f"{text.shown(record['name'])} came to {failed_host} by {what}, and what is known of it is older, from {record['host']}: it is not evacuated by that. "
+        f"Evacuate the others by name (-e server=…){way}"
     )
-
-
-def _is_evacuated_from(lost: str, migration: Migration) -> bool:
-    return (migration.get("migration_type"), migration.get("status"), migration.get("source_host")) == ("evacuation", "done", lost)
 
 
 def _unknown(word: str, records: t.Sequence[Record], mine: t.Sequence[Record], failed_host: str) -> str:
