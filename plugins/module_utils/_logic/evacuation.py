@@ -91,6 +91,10 @@ def _came_since(record: Record, failed_host: str, migrations: t.Sequence[Migrati
     )
 
 
+def _is_evacuated_from(lost: str, migration: Migration) -> bool:
+    return (migration.get("migration_type"), migration.get("status"), migration.get("source_host")) == ("evacuation", "done", lost)
+
+
 def _unknown(word: str, records: t.Sequence[Record], mine: t.Sequence[Record], failed_host: str) -> str:
     elsewhere = next((record["host"] for record in records if word in (record["name"], record["server_uuid"])), None)
     if elsewhere:
