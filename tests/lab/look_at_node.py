@@ -54,8 +54,8 @@ def processes() -> tuple[dict[str, int], list[str]]:
 def files() -> dict[str, int]:
     """Every file of servers with its inode: a file that was replaced is seen, one that the guest writes to is the same."""
     found = [path for place in PLACES for path in sorted(Path(place).rglob("*")) if not path.is_dir()]
-    # What the pairs of nodes prove their trust with is no server's.
-    return {str(path): path.stat().st_ino for path in found if path.name != "proof"}
+    # What nodes prove their trust and their storage to each other with is no server's.
+    return {str(path): path.stat().st_ino for path in found if path.name != "proof" and not path.name.startswith(".coldmove-storage-")}
 
 
 guests, others = processes()
