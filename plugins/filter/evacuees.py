@@ -90,7 +90,8 @@ _value:
     - C(servers), a list of C(uuid), C(name), C(way) (V(evacuate), V(revert) or V(recover)), C(candidates) and
       C(rejected) as P(coldmove.libvirt.select_hosts#filter) has them, C(plans) by node (C(files),
       C(edits), C(directories), C(external_files), C(lost)), C(fates) (C(id), C(fate), C(how)), C(need) and C(errors).
-    - C(images), a list of what disks are to be made from, as C(host), C(path), C(format) and C(disk_bytes), the size of the smallest of these disks.
+    - C(images), a list of what disks are to be made from, as C(host), C(path), C(format) and C(disk_bytes), the size of the smallest of
+      these disks, and C(disks), how many are to be made from it below C(instances_path) there.
     - C(mute), names of the servers that will run and whose definition has no channel of a guest agent.
     - C(errors), all that speaks against the whole, one sentence each.
   type: dict

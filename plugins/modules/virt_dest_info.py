@@ -86,6 +86,9 @@ dest:
     same_filesystem:
       description: An identification of the file system by folder. Folders with the same one share their free space.
       type: dict
+    image_bytes:
+      description: By file that is to be made from an image, what a copy of that image's content takes, in bytes.
+      type: dict
     cpu:
       description: V(compatible), or V(incompatible) or V(unknown) followed by a colon and the reason.
       type: str

@@ -105,7 +105,8 @@ server:
       description:
         - Each with C(target), C(device), C(type), C(path), C(format), C(virtual_bytes), C(allocated_bytes), C(size_bytes) (length of the file),
           C(internal_snapshots), C(greatest_bytes) (how large the disk can be on its block device), C(readonly), C(shareable),
-          C(transient), C(encrypted), C(startup_policy), C(role), C(chain) (backing files with C(path) and C(format)), C(pool) and C(volume).
+          C(transient), C(encrypted), C(startup_policy), C(role), C(chain) (backing files with C(path), C(format) and, of a symbolic
+          link, C(link_to)), C(pool) and C(volume).
         - C(moves) says whether a move has to carry the file.
       type: list
       elements: dict

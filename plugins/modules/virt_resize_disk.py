@@ -134,6 +134,10 @@ after_bytes:
   description: The size that it sees now, in bytes. Read back, except in check mode.
   type: int
   returned: success
+content_bytes:
+  description: What a copy of all that is in the image takes, in bytes. Holes take none.
+  type: int
+  returned: check mode, for a file that no running server uses
 filesystem:
   description: What became of the partition and the file system.
   type: dict

@@ -26,7 +26,7 @@ FORMATS = ("raw", "qcow2")
 TIMEOUT_SECONDS = 120
 _MAX_CHAIN = 64
 _LOCKED = re.compile(r'Failed to get (shared )?"\w+" lock')
-_DONE = {"info": "read", "map": "read", "check": "checked", "resize": "grown"}
+_DONE = {"info": "read", "map": "read", "check": "checked", "resize": "grown", "measure": "read"}
 _QCOW2_HEADER = struct.Struct(">4sIQIIQ")  # magic, version, backing file offset and size, cluster bits, virtual size
 
 
@@ -156,6 +156,12 @@ def measured(virtual_bytes: int) -> int:
     """Bytes that a device must have for a qcow2 image of that size whose guest has written every block."""
     arguments = ["qemu-img", "measure", "--output=json", "-O", "qcow2", "--size", str(virtual_bytes)]
     return int(json.loads(_output(arguments, "a new image"))["fully-allocated"])
+
+
+def content_bytes(path: str, image_format: str) -> int:
+    """Bytes that a copy of all that is in an image takes, with holes where it has some; compressed ones are not compressed again."""
+    answer = _run("measure", path, image_format, ["--output=json", "-O", "qcow2"])
+    return int(json.loads(answer)["required"])
 
 
 def virtual_size(path: str, image_format: str) -> int:

@@ -11,9 +11,11 @@ What survives of each server is survival.py's.
 
 from __future__ import annotations
 
+import posixpath
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import scheduler, survival, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.prechecks import with_margin
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.recovery import IN_FLIGHT
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.survival import Fate, Image, Plan, Record, Words
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE, needs_cleaning
@@ -342,24 +344,55 @@ def _seen_on(server_uuid: str, lost_host: str, nodes: Nodes, own: t.Collection[s
 
 
 class Source(t.TypedDict):
-    """An image that is needed on a candidate, and the size of the smallest disk that is to be made from it there."""
+    """An image that is needed on a candidate, and the size of the smallest disk that is to be made from it there.
+
+    ``disks``: how many are to be made from it below the node's instances_path.
+    """
 
     host: str
     path: str
     format: str
     disk_bytes: int
+    disks: int
 
 
 def images(found: t.Sequence[Evacuee]) -> list[Source]:
     """What must be on the candidates, so that it can be looked at before anything begins."""
     smallest: dict[tuple[str, str, str], int] = {}
+    made: dict[tuple[str, str, str], int] = {}
     for server in found:
-        for host in (candidate["host"] for candidate in server["candidates"] if candidate["host"] in server["plans"]):
+        for place, candidate in enumerate(server["candidates"]):
+            host = candidate["host"]
+            if host not in server["plans"]:
+                continue
             for file in server["plans"][host]["files"]:
                 if file["way"] == "image":
                     key = (host, file["image_path"], file["image_format"])
                     smallest[key] = min(smallest.get(key, file["virtual_bytes"]), file["virtual_bytes"])
-    return [{"host": host, "path": path, "format": kind, "disk_bytes": size} for (host, path, kind), size in smallest.items()]
+                    # What lies elsewhere than below instances_path is on a file system of which nothing is known yet.
+                    here = place == 0 and posixpath.dirname(file["dest_path"]) not in server["plans"][host]["directories"]
+                    made[key] = made.get(key, 0) + here
+    return [{"host": key[0], "path": key[1], "format": key[2], "disk_bytes": size, "disks": made[key]} for key, size in smallest.items()]
+
+
+def no_room(sources: t.Sequence[tuple[Source, int]], nodes: Nodes) -> list[str]:
+    """Why what is made from images (each with the bytes of its content) does not fit on the nodes, one sentence each.
+
+    The scheduler counts what disks can grow to, against all of the node's space with its ratio; this is what is written at once, against what is free.
+    """
+    needs: dict[str, int] = {}
+    for source, content in sources:
+        needs[source["host"]] = needs.get(source["host"], 0) + source["disks"] * content
+    found = []
+    for host, need in needs.items():
+        facts = (nodes.get(host) or {}).get("facts") or {}
+        free = (facts.get("instances_fs") or {}).get("free_bytes")
+        if free is not None and with_margin(need) > free:
+            found.append(
+                f"{host} has {text.human_bytes(free)} free in {text.shown(facts.get('instances_path') or '?')}, and what is to be made there from images "
+                f"takes {text.human_bytes(need)}: make room there, or name another target_host or fewer servers"
+            )
+    return found
 
 
 def halt_reason(outcomes: t.Sequence[t.Mapping[str, t.Any]]) -> str:

@@ -285,6 +285,7 @@ def _after(answer: str) -> str:
 def file_need(file: MoveFile) -> int:
     """The bytes that one file will take on the dest: what is allocated of it, as holes stay holes; next to nothing if it is made blank.
 
+    What an image holds, only the dest can tell (``image_bytes``).
     An overlay takes whatever the guest writes until it is confirmed: all that it can grow to must find room beside the disk that it stands on.
     """
     return {"copy": file["allocated_bytes"], "overlay": file["grow_to_bytes"], "drop": 0}.get(file["way"], MIB)
@@ -309,5 +310,6 @@ def _space(move: Move) -> list[tuple[list[str], int, int]]:
         directories, need, available = systems.get(key, ([], 0, free[directory]))
         if directory not in directories:
             directories.append(directory)
-        systems[key] = (directories, need + file_need(file), min(available, free[directory]))
+        takes = max(file_need(file), (move.answers.get("image_bytes") or {}).get(file["id"], 0))
+        systems[key] = (directories, need + takes, min(available, free[directory]))
     return [(directories, with_margin(need), available) for directories, need, available in systems.values()]

@@ -203,6 +203,7 @@ class DestAnswers(t.TypedDict, total=False):
     unmet: list[str]
     collisions: list[str]
     free_bytes: dict[str, int]
+    image_bytes: dict[str, int]
     same_filesystem: t.Any
     cpu: str
     emulator_ok: t.Any

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import qemu_img
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import LibvirtHost
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
@@ -30,6 +31,7 @@ def collect(host: LibvirtHost, xml: str, files: list[Facts], external_files: lis
         "collisions": _collisions(host, facts, [file["dest_path"] for file in files], in_place),
         "free_bytes": {folder: node_facts.file_system(folder)["free_bytes"] for folder in folders},
         "same_filesystem": {folder: str(os.stat(node_facts.nearest(folder)).st_dev) for folder in folders},
+        "image_bytes": {file["id"]: _content(file) for file in files if file["way"] == "image"},
         "cpu": _compare_cpu(host, xml, facts),
         "emulator_ok": _emulator_ok(host, facts),
         "define_error": host.try_definition(xml),
@@ -39,6 +41,13 @@ def collect(host: LibvirtHost, xml: str, files: list[Facts], external_files: lis
 def _new_names(file: Facts) -> list[str]:
     """The names that a file will have here and must not have yet."""
     return {"drop": [], "replace": [file["temp_path"]]}.get(file["way"], [file["dest_path"], file["temp_path"]])
+
+
+def _content(file: Facts) -> int:
+    try:
+        return qemu_img.content_bytes(file["image_path"], file["image_format"])
+    except ColdmoveError:
+        return 0  # whoever makes the file from it says what is wrong
 
 
 def _missing(external_files: list[str], directories: list[str], folders: list[str]) -> list[str]:

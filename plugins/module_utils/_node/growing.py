@@ -175,6 +175,8 @@ def grow(host: LibvirtHost, disk: Disk, size: growth.Size, with_filesystem: bool
         _grow_disk(host, disk, storage)
     after = storage.virtual_bytes if check_mode else _virtual_bytes(host, disk)
     result: Result = {"path": disk.path, "format": disk.image_format, "before_bytes": before, "after_bytes": after, "changed": after != before}
+    if check_mode and disk.domain is None and not qemu_img.is_device(disk.path):
+        result["content_bytes"] = qemu_img.content_bytes(disk.path, disk.image_format)
     warnings = _warnings(disk, after - before)
     if with_filesystem:
         result["filesystem"] = _filesystem(disk, agent, left, result, check_mode)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.coldmove.libvirt.plugins.filter import evacuees
+from ansible_collections.coldmove.libvirt.plugins.filter import evacuees, halt_reason, image_shortage
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.filter.test_doors import Odd, door, is_plain
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import a_disk, a_domain, a_migration, a_node, a_silent_node, uuid_of
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.test_evacuation import IMAGES, SHARED, a_record
@@ -172,3 +172,26 @@ def test_a_second_run_finds_all_of_it_done(servers: str) -> None:
     assert "is known to be on c, not on a" in found([a_record(1, host="c")], None, [done], servers="web1")["errors"][0]
     assert "is known to be on b, not on a" in found([a_record(1, host="b")], None, [{**done, "status": "completed"}], servers="web1")["errors"][0]
     assert found([a_record(1, host="b")], None, [{**done, "source_host": "c"}])["errors"][0].startswith("no server is known to be on a")
+
+
+def test_room_for_what_is_made_from_images() -> None:
+    results = [{"item": {"host": "b", "disks": 2}, "content_bytes": 1024**3}, {"skipped": True}]
+    nodes = {"b": a_node("b", facts={"instances_fs": {"free_bytes": 1024**3}})}
+    (sentence,) = door(image_shortage)(results, nodes)
+    assert sentence.startswith("b has 1.0 GiB free in ")
+    assert door(image_shortage)([], nodes) == door(image_shortage)(None, nodes) == []
+    with pytest.raises(AnsibleFilterError, match="the results must be a list"):
+        door(image_shortage)("x", nodes)
+
+
+def test_a_halt() -> None:
+    assert door(halt_reason)([]) == door(halt_reason)([{"ok": True}, {"ok": False}]) == ""
+    assert door(halt_reason)([{"ok": False, "server_name": Odd("web1")}]).startswith("not begun: 1 of 1 server before it failed (web1)")
+
+
+@pytest.mark.parametrize("module", [halt_reason, image_shortage], ids=["halt_reason", "image_shortage"])
+def test_documentation_of_the_others_is_whole(module: t.Any) -> None:
+    documentation = yaml.safe_load(module.DOCUMENTATION)
+    assert documentation["name"] == module.__name__.rpartition(".")[2]
+    assert set(documentation.get("positional", "_input").split(", ")) == set(documentation["options"])
+    assert yaml.safe_load(module.EXAMPLES) and yaml.safe_load(module.RETURN)["_value"]["type"]

@@ -223,3 +223,14 @@ def test_a_missing_or_stuck_program_is_one_clear_error(tmp_path: Path, monkeypat
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ColdmoveError, match="missing on this node"):
         qemu_img.info(path, "raw")
+
+
+@pytest.mark.parametrize("image_format", ["qcow2", "raw"])
+def test_what_a_copy_of_an_image_takes_is_what_is_in_it(tmp_path: Path, image_format: str) -> None:
+    path = tmp_path / "image"
+    create(path, 256 * MIB, image_format)
+    assert qemu_img.content_bytes(str(path), image_format) < MIB
+    subprocess.run(["qemu-io", "-c", "write -P 7 0 32M", "-f", image_format, path], check=True, timeout=60, capture_output=True)
+    assert 32 * MIB <= qemu_img.content_bytes(str(path), image_format) < 34 * MIB
+    with pytest.raises(ColdmoveError, match="cannot be read as qcow2"):
+        qemu_img.content_bytes(str(tmp_path / "nothing"), "qcow2")

@@ -451,3 +451,18 @@ def test_a_server_that_came_to_the_lost_node_since_is_not_left_out_in_silence() 
         assert evacuation.choose(records, ["web1"], "a", came).errors == everybody.errors
         assert evacuation.choose(records[:1], [], "a", came).errors == everybody.errors
         assert evacuation.choose(records, [], "c", came).errors[0].startswith("no server is known to be on c")
+
+
+@pytest.mark.parametrize(("content", "free", "fits"), [(GIB, 4 * GIB, True), (GIB, 2 * GIB, False), (1, 2 * GIB, True), (0, 0, True), (GIB, None, True)])
+def test_what_is_made_from_an_image_must_fit_before_anything_is_powered_off(content: int, free: int | None, fits: bool) -> None:
+    """By what the image holds, not by what the disks can grow to; counted where each server goes first."""
+    space = {"instances_fs": {"free_bytes": free, "total_bytes": 1000 * GIB}} if free is not None else {"instances_fs": {}}
+    nodes = {"a": a_silent_node("a"), "b": a_node("b", facts=space), "c": a_node("c")}
+    records = [a_record(number) for number in (1, 2)]
+    lost = lost_node(image=IMAGE, accepted=["web1/vda", "web2/vda"], target_host="b")
+    known = {**nodes, "b": a_node("b")}
+    sources = evacuation.images(evacuation.evacuees(records, lost, t.cast("t.Any", known), []))
+    assert [(source["host"], source["disks"], source["disk_bytes"]) for source in sources] == [("b", 2, 10 * GIB)]
+    found = evacuation.no_room([(source, content) for source in sources], t.cast("t.Any", nodes))
+    assert bool(found) is not fits
+    assert all("b has 2.0 GiB free" in words and "takes 2.0 GiB" in words for words in found)

@@ -239,3 +239,11 @@ def test_without_a_dest_all_that_concerns_server_and_source_is_told():
     source = a_node("a", facts={"prepared": False})
     assert len(prechecks.source_blockers(server, source, [], options={"refusals": ["too small"]})) == 5
     assert len(prechecks.source_blockers(server, source, [], options={"refusals": ["too small"], "in_place": True})) == 4
+
+
+def test_an_image_takes_what_the_dest_says_that_is_in_it() -> None:
+    image = {"id": "vda", "way": "image", "dest_path": "/x/vda", "allocated_bytes": 0, "grow_to_bytes": 100 * GIB}
+    for content, enough in ((GIB, True), (3 * GIB, False), (None, True)):
+        answers = {"free_bytes": {"/x": 2 * GIB}, **({"image_bytes": {"vda": content}} if content else {})}
+        move = prechecks.Move(a_server(), a_node("a"), a_node("b"), answers, [image], [], None)  # type: ignore[arg-type,list-item,typeddict-item]
+        assert (list(prechecks.enough_space(move)) == []) is enough
