@@ -189,7 +189,8 @@ def dest_fits(move: Move) -> t.Iterator[str]:
 def no_leftovers(move: Move) -> t.Iterator[str]:
     """Nothing lies where the server's files will lie."""
     for path in move.answers.get("leftovers", []):
-        yield f"{text.shown(path)} exists on {move.at_dest} already: look at it and move it away, nothing is overwritten"
+        shared = "" if move.at_source == move.at_dest else f". If both nodes have this storage: {text.command('sync')}"
+        yield f"{text.shown(path)} exists on {move.at_dest} already: look at it and move it away, nothing is overwritten{shared}"
 
 
 def no_collision(move: Move) -> t.Iterator[str]:

@@ -16,9 +16,13 @@ import os.path
 import typing as t
 import urllib.parse
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
+
 #: Words by directory, or the words that were read there: the newest first, then the one that the record store knew before.
 Written = t.Mapping[str, str]
 Read = t.Mapping[str, t.Sequence[str]]
+#: Of a disk whose path alone does not say where its content is: the words of the server facts for it.
+_ELSEWHERE = ("keeps its data in another file", "in the running guest but")
 
 
 class Identity(t.TypedDict):
@@ -78,6 +82,42 @@ def newest(words: t.Sequence[str] | None) -> str:
 def is_same(known: Identity | None, words: t.Sequence[str] | None, node: str) -> bool:
     """Whether ``node``, which has just read ``words``, has the storage that the record store knows as ``known``. On any doubt it has not."""
     return bool(known and known["identity"] and node in known["seen_by"] and known["identity"] in (words or ()))
+
+
+def doubt(disk: t.Mapping[str, t.Any], blockers: t.Sequence[str]) -> str:
+    """Why the content of a disk may not be all where its path leads; empty if it is. ``blockers``: of its server's facts."""
+    target, link = disk["target"], disk.get("link_to")
+    if link:
+        return f"its path is a symbolic link, to {text.shown(link)}"
+    below = next((each for each in disk.get("chain") or [] if each.get("link_to")), None)
+    if below:
+        return f"{text.shown(below['path'])} below it is a symbolic link, to {text.shown(below['link_to'])}"
+    told = [text.shown(each) for each in blockers if each.startswith((f"disk {target} ", f"disk {target}:"))]
+    return next((each for each in told if each.startswith(f"disk {target}:") or any(words in each for words in _ELSEWHERE)), "")
+
+
+def left_in_place(
+    facts: t.Mapping[str, t.Any], known: t.Mapping[str, Identity], words: t.Mapping[str, Read], dest: str, changed: t.Collection[str]
+) -> dict[str, t.Any]:
+    """``facts`` of a server for its move to ``dest``: disks on storage that both nodes see do not move, and must be there under their own names.
+
+    ``known``: what the record store knows of the source's directories. ``words``: by node, source and dest, what it has just read of the source's words:
+    the source must still see what it wrote. ``changed``: disks that get another size, which must not happen to the one copy that there is.
+    """
+
+    def stays(disk: t.Mapping[str, t.Any]) -> bool:
+        whole = disk.get("type") == "file" and disk.get("moves", True) and disk.get("path") and disk["target"] not in changed and not disk.get("chain")
+        if not whole or doubt(disk, facts.get("blockers") or []):
+            return False
+        directory = os.path.dirname(disk["path"])
+        found = known.get(directory)
+        if found is None or not all(found["identity"] in read.get(directory, ()) for read in words.values()):
+            return False
+        return is_same(found, words.get(dest, {}).get(directory), dest)
+
+    disks = [{**disk, "moves": False} if stays(disk) else disk for disk in facts.get("disks") or []]
+    left = [disk["path"] for disk, before in zip(disks, facts.get("disks") or []) if disk is not before]
+    return {**facts, "disks": disks, "external_files": [*(facts.get("external_files") or []), *left]}
 
 
 def sharing(facts: t.Mapping[str, t.Any], storage: t.Mapping[str, Identity]) -> tuple[list[str], list[str]]:

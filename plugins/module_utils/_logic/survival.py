@@ -27,8 +27,6 @@ NO_MIGRATION = "00000000-0000-0000-0000-000000000000"
 Words = t.Mapping[str, t.Sequence[str]]
 #: Disks that a file, a pool or the network holds. Of any other kind (nvme, vhostuser, …) the dest may have one of its own under the same name.
 _KNOWN_TYPES = ("file", "volume", "network")
-#: Of a disk whose path alone does not say where its content is: the words of the server facts for it.
-_ELSEWHERE = ("keeps its data in another file", "in the running guest but")
 
 
 class Image(t.TypedDict):
@@ -162,23 +160,12 @@ class _Case:
             return _Outcome({"id": name, "fate": "lost", "how": "a device of the lost node"}, errors=(why,))
         paths = [path, *(link["path"] for link in disk.get("chain") or [])]
         if all(self.is_shared(each) for each in paths):
-            doubt = self._doubt(disk)
+            doubt = storage.doubt(disk, self.record["facts"].get("blockers") or [])
             if doubt:
                 why = f"disk {name} is on storage that {self.dest} sees too, but it was never proven that all of it is: {doubt}"
                 return _Outcome({"id": name, "fate": "lost", "how": "unknown"}, errors=(why,))
             return _Outcome({"id": name, "fate": "survives", "how": f"on storage that {self.dest} sees too ({text.shown(path)})"}, external=tuple(paths))
         return self._made_anew(disk, role or "data")
-
-    def _doubt(self, disk: Disk) -> str:
-        """Why the content of a disk may not be all where its path leads; empty if it is."""
-        target, link = disk["target"], disk.get("link_to")
-        if link:
-            return f"its path is a symbolic link, to {text.shown(link)}"
-        below = next((each for each in disk.get("chain") or [] if each.get("link_to")), None)
-        if below:
-            return f"{text.shown(below['path'])} below it is a symbolic link, to {text.shown(below['link_to'])}"
-        told = [text.shown(each) for each in self.record["facts"].get("blockers") or [] if each.startswith((f"disk {target} ", f"disk {target}:"))]
-        return next((each for each in told if each.startswith(f"disk {target}:") or any(words in each for words in _ELSEWHERE)), "")
 
     def _made_anew(self, disk: Disk, role: str) -> _Outcome:
         name, size = disk["target"], text.human_bytes(int(disk.get("virtual_bytes") or 0))
