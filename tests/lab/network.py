@@ -62,7 +62,7 @@ def port(node: str) -> str:
 
 def connect(node: str, index: int, ipv4: str, ipv6: str, holder: int) -> None:
     """Give this (new) network namespace its uplink to the switch and its bridge. Run by a node's init before it leaves the machine's /proc."""
-    ip(f"link del {port(node)}", at=holder, check=False)
+    disconnect(node, holder)
     ip("link set lo up")
     ip(f"link add {UPLINK} type veth peer name {port(node)} netns /proc/{holder}/ns/net")
     ip(f"link set {port(node)} up", at=holder)
@@ -71,6 +71,11 @@ def connect(node: str, index: int, ipv4: str, ipv6: str, holder: int) -> None:
     ip(f"link set {BRIDGE} up")
     ip(f"addr add {ipv4}/{IPV4_PREFIX} dev {BRIDGE}")
     ip(f"addr add {ipv6}/{IPV6_PREFIX} dev {BRIDGE} nodad")
+
+
+def disconnect(node: str, holder: int) -> None:
+    """Take a node's link away; connect() makes another one."""
+    ip(f"link del {port(node)}", at=holder, check=False)
 
 
 def set_cut(node: str, cut: bool, holder: int) -> None:

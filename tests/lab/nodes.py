@@ -50,6 +50,8 @@ class Nodes:
         process = self._init_or_none(node)
         if process:
             process.kill()
+            # The kernel takes its time to end a network namespace, and answers an echo until then. Nothing without power does.
+            network.disconnect(node, self.holder.pid)
 
     def start(self, node: str, wait: str = "ready", timeout: float = 60) -> None:
         """Power on, with the disks as they are, and wait for `ssh` or `ready` (libvirtd, after the guard), or for nothing (``)."""
