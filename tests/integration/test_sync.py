@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from integration import laws
 
-from lab import DiskSpec
+from lab import DiskSpec, GuestSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,6 +153,32 @@ def test_a_record_that_cannot_be_refreshed_does_not_fail_its_verb(world: World) 
         assert (known(world, guest) or {})["host"] == "node1"
         world.play("sync", host="node2").check()
         assert (known(world, guest) or {})["host"] == "node2"
+
+
+def test_only_disks_that_are_not_shared_move(world: World, store: str) -> None:
+    """Case 28: there, back, there again and confirmed. To a node that does not share it, both would move."""
+    lab = world.lab
+    guest = lab.define_guest("node1", GuestSpec("half", [DiskSpec(directory=store), DiskSpec()]))
+    try:
+        lab.start_guest("node1", guest)
+        lab.write_marker(guest, guest.name)
+        world.play("cold_migrate", server=guest.name, target_host="node2").refused("half-vda.qcow2 exists on node2 already", "coldmove.libvirt.sync")
+        world.play("sync").check()
+        assert "2 file(s)" in world.play("cold_migrate", "--check", server=guest.name, target_host="node3").check().output
+        for verb, node, status, more in (
+            ("cold_migrate", "node2", "finished", {"target_host": "node2"}),
+            ("revert", "node1", "reverted", {"accept_lost_writes": "true"}),
+            ("cold_migrate", "node2", "finished", {"target_host": "node2"}),
+            ("confirm", "node2", "confirmed", {}),
+        ):
+            world.play(verb, server=guest.name, **more).check()
+            row = laws.record(lab, guest)
+            assert ([file["id"] for file in row["files"]], row["status"]) == (["vdb"], status)
+            laws.check_runs_on(lab, guest, node, [guest.name])
+        laws.check_clean(lab, "node1", guest, row)
+        assert lab.exec("node1", "test", "-s", guest.files[0]).returncode == 0
+    finally:
+        world.remove(guest)
 
 
 def test_firmware_variables_are_kept(world: World) -> None:
