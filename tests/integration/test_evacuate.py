@@ -129,6 +129,7 @@ def test_fence_evacuate_return_and_migrate_back(site: Site) -> None:
         assert lab.exec(OTHER, "test", "-f", guest.files[0]).returncode == 0
     assert lab.running_on(first) == [OTHER]
     world.play("compute_service", host=LOST, state="enabled").check()
+    site.sync()
     world.play("cold_migrate", server=first.name, target_host=LOST).check()
     laws.check_moved(lab, first, [first.name])
     world.play("confirm", server=first.name).check()
@@ -225,6 +226,7 @@ def test_a_network_that_is_cut_never_yields_two(site: Site) -> None:
     assert lab.guest_state(OTHER, guest) is None
     site.world.play("cold_migrate", server=guest.name, target_host=OTHER).check()
     laws.check_moved(lab, guest, [guest.name])
+    site.world.play("confirm", server=guest.name).check()
 
 
 def test_no_room_at_the_last_moment(site: Site) -> None:
