@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.state import GuestState
+
+EMULATOR = "/usr/bin/qemu-system-x86_64"
 
 
 def pytest_configure() -> None:
@@ -59,6 +62,17 @@ class World:
             self.lab.start_guest(node, made)
             self.lab.write_marker(made, name)
         return made
+
+    @contextlib.contextmanager
+    def broken_emulator(self, node: str) -> Iterator[None]:
+        """A QEMU that answers libvirt's questions but starts no guest."""
+        script = f'#!/bin/sh\ncase "$*" in *guest=*) echo "no guest starts today" >&2; exit 1;; esac\nexec {EMULATOR}.real "$@"\n'
+        self.lab.exec(node, "mv", EMULATOR, f"{EMULATOR}.real")
+        self.lab.exec(node, "sh", "-c", f"cat > {EMULATOR}; chmod 755 {EMULATOR}", stdin=script)
+        try:
+            yield
+        finally:
+            self.lab.exec(node, "mv", f"{EMULATOR}.real", EMULATOR)
 
     def remove(self, guest: GuestState) -> None:
         """Take a guest away from every node that has it, by hand."""

@@ -179,11 +179,9 @@ def test_start_fails_on_the_dest(site: Site) -> None:
     guest = site.guest("retry")
     site.sync()
     lab.kill(LOST)
-    lab.exec(OTHER, "mv", "/usr/bin/qemu-system-x86_64", "/usr/bin/qemu-system-x86_64.gone")
-    try:
-        site.evacuate().refused("retry")
-    finally:
-        lab.exec(OTHER, "mv", "/usr/bin/qemu-system-x86_64.gone", "/usr/bin/qemu-system-x86_64")
+    with site.world.broken_emulator(OTHER):
+        site.evacuate().refused("no guest starts today", f"Nothing of it is left on {OTHER}")
+    assert laws.record(lab, guest)["status"] == "failed"
     assert lab.guest_state(OTHER, guest) is None
     assert lab.exec(OTHER, "test", "-f", guest.files[0]).returncode == 0
     site.evacuate().check()
@@ -320,12 +318,8 @@ def test_halt_after_a_batch_that_failed(site: Site) -> None:
     site.sync()
     lab.kill(LOST)
     stated = {"fenced_by": "ann: its plug is in my hand", "evacuate_batch": "1"}
-    lab.exec(OTHER, "mv", "/usr/bin/qemu-system-x86_64", "/usr/bin/qemu-system-x86_64.gone")
-    try:
-        failed = site.evacuate(**stated).refused("halt0")
-    finally:
-        lab.exec(OTHER, "mv", "/usr/bin/qemu-system-x86_64.gone", "/usr/bin/qemu-system-x86_64")
-    assert "not begun: 1 of 1 server before it failed" in failed.output
+    with site.world.broken_emulator(OTHER):
+        site.evacuate(**stated).refused("no guest starts today", "not begun: 1 of 1 server before it failed")
     assert [len(laws.records(lab, guest)) for guest in guests] == [1, 0, 0]
     site.evacuate(**stated).check()
     assert [lab.running_on(guest) for guest in guests] == [[OTHER]] * 3

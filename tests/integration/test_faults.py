@@ -125,24 +125,9 @@ def test_disk_fills(world: World) -> None:
         world.lab.unlimit("node3")
 
 
-EMULATOR = "/usr/bin/qemu-system-x86_64"
-
-
-@contextlib.contextmanager
-def broken_emulator(world: World, node: str) -> Iterator[None]:
-    """A QEMU that answers libvirt's questions but starts no guest."""
-    script = f'#!/bin/sh\ncase "$*" in *guest=*) echo "no guest starts today" >&2; exit 1;; esac\nexec {EMULATOR}.real "$@"\n'
-    world.lab.exec(node, "mv", EMULATOR, f"{EMULATOR}.real")
-    world.lab.exec(node, "sh", "-c", f"cat > {EMULATOR}; chmod 755 {EMULATOR}", stdin=script)
-    try:
-        yield
-    finally:
-        world.lab.exec(node, "mv", f"{EMULATOR}.real", EMULATOR)
-
-
 def test_dest_cannot_start(world: World) -> None:
     """Case 67: the server runs again on the source by itself, record error, dest clean."""
-    with guest_of(world, "unstarted", 1) as guest, broken_emulator(world, "node2"):
+    with guest_of(world, "unstarted", 1) as guest, world.broken_emulator("node2"):
         world.play("cold_migrate", server=guest.name, target_host="node2").refused("no guest starts today", "back on node1")
         laws.check_back(world.lab, guest, "node1", [guest.name])
         laws.check_quiet(world.lab, "node1", "node2")
