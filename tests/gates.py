@@ -327,8 +327,8 @@ def integration(run: Run) -> None:
     if not any_python(ROOT / "tests" / "integration"):
         raise Failed("tests/integration holds no test")
     points = {"COLDMOVE_ALL_POINTS": os.environ.get("COLDMOVE_ALL_POINTS", "")}
-    # Two labs side by side: much of the time is spent waiting. In the order of their names the two files of kill tests are not begun together.
-    run("pytest", "-v", "--durations=10", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "tests/integration", env=points)
+    # Three labs side by side: most of the time is spent waiting. In the order of their names the files of kill tests are not begun together.
+    run("pytest", "-v", "--durations=10", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "tests/integration", env=points)
 
 
 def molecule(run: Run) -> None:
