@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 LOST, OTHER, THIRD = "node1", "node2", "node3"
+#: Silence takes its time; test_fence.py waits for all of it.
+HURRIED = {"coldmove_witnesses": 1, "coldmove_fence_interval": 0.3}
 #: An agent that gives up soon.
 HASTY = {"agent": "fence_ipmilan", "options": {"ip": bmc_address(1), **bmc.OPTIONS, "power_timeout": 2, "power_wait": 0}}
 
@@ -51,7 +53,7 @@ class Site:
 
     def evacuate(self, *options: str, **variables: Any) -> Outcome:
         """Run the verb on the lost node."""
-        outcome = self.world.play("evacuate", *options, **{"failed_host": LOST, **variables})
+        outcome = self.world.play("evacuate", *options, **{"failed_host": LOST, **HURRIED, **variables})
         self.fenced = self.fenced or not self.lab.is_running(LOST)
         return outcome
 
@@ -236,7 +238,7 @@ def test_no_room_at_the_last_moment(site: Site) -> None:
     # Memory for one of them.
     memory_mb = int(lab.virsh(OTHER, "nodeinfo").partition("Memory size:")[2].split()[0]) // 1024
     ratio = 1.5 * GuestSpec.memory_mib / memory_mb
-    run = site.world.run("evacuate", failed_host=LOST, target_host=OTHER, ram_allocation_ratio=ratio, reserved_memory_mb=0)
+    run = site.world.run("evacuate", failed_host=LOST, **HURRIED, target_host=OTHER, ram_allocation_ratio=ratio, reserved_memory_mb=0)
     run.wait_for("start", "Look at the node from the controller")
     site.world.play("cold_migrate", server=rival.name, target_host=OTHER).check()
     run.finish().refused("no valid host for server late")

@@ -79,7 +79,7 @@ def evacuations(prepared: World, request: pytest.FixtureRequest) -> Iterator[dic
     world.play("sync").check()
     lab.cut(LOST)
     lost = ",".join(f"{guest.name}/vda" for point, guest in zip(points, guests, strict=True) if not point.survives)
-    asked = {"failed_host": LOST, "evacuate_image": IMAGE, "accept_lost_disks": lost, "coldmove_fence_interval": 0.3}
+    asked = {"failed_host": LOST, "evacuate_image": IMAGE, "accept_lost_disks": lost, "coldmove_witnesses": 1, "coldmove_fence_interval": 0.3}
     killed = [strike(world, "evacuate", points[0], guests[0], **asked)] if FENCING in points else []
     killed += strike_all(world, [("evacuate", point, guest, asked) for point, guest in zip(points, guests, strict=True) if point is not FENCING])
     take_up(world, "evacuate", [one for one in killed if one.point.then == "again"], **asked)
