@@ -46,7 +46,7 @@ build: setup ## build the collection, check what is in it, install it, import it
 integration: setup ## pytest on the lab
 	@$(GATES) integration
 
-kills: setup ## pytest on the lab, with every point at which a run is killed instead of every other one
+kills: setup ## pytest on the lab, with every point at which a run is killed instead of every third one
 	@COLDMOVE_ALL_POINTS=1 $(GATES) integration
 
 molecule: setup ## the molecule scenarios on the lab
