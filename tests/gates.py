@@ -373,7 +373,7 @@ GATES = (
     Gate("sanity", sanity, minutes=20),
     Gate("newest", newest, minutes=20, package=True),
     Gate("newest-sanity", newest_sanity, minutes=20),
-    Gate("integration", integration, minutes=50, alone=True, package=True),
+    Gate("integration", integration, minutes=55, alone=True, package=True),
     Gate("molecule", molecule, minutes=40, alone=True, package=True),
 )
 
