@@ -137,7 +137,7 @@ def test_the_lost_node_comes_back_and_starts_nothing(world: World, evacuations: 
     mine = [one for one in evacuations.values() if not one.problem]
     assert [one.point.name for one in mine if LOST in world.lab.running_on(one.guest)] == []
     world.play("recover", host=LOST).check()
-    assert world.play("recover").check().changed() == 0
+    assert world.play("recover", host=LOST).check().changed() == 0
     world.play("compute_service", host=LOST, state="enabled").check()
     for one in mine:
         row = laws.record(world.lab, one.guest)

@@ -263,7 +263,7 @@ def test_nothing_is_at_work_any_more(world: World, moves: dict[str, Killed[Sized
     assert moves
     laws.check_quiet(world.lab, *NODES)
     before = [laws.records(world.lab, one.guest) for one in moves.values()]
-    assert world.play("recover").check().changed() == 0
+    assert world.play("recover", server=",".join(one.guest.name for one in moves.values())).check().changed() == 0
     assert [laws.records(world.lab, one.guest) for one in moves.values()] == before
 
 
