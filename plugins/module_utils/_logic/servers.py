@@ -20,6 +20,10 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types impo
 _AT_DEST = frozenset({"finished", "confirming", "confirmed", "done", "completed"})
 
 
+#: Names that mean nothing else to Ansible, neither a pattern nor a path.
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
+
+
 class Found(t.TypedDict):
     """One server: ``state`` is the domain's, or ``absent`` (its node has no domain: held or lost) or ``unknown`` (its node does not answer)."""
 
@@ -62,6 +66,23 @@ def location(migration: Migration) -> str:
     if migration.get("status") in _AT_DEST:
         return migration.get("dest_host") or migration.get("source_host", "")
     return migration.get("source_host", "")
+
+
+def host_name(server: t.Mapping[str, t.Any], among: t.Sequence[t.Mapping[str, t.Any]], taken: t.Collection[str]) -> str:
+    """The name under which a server, or a migration of one, is a host of a play: its own, if nothing else has it and Ansible takes it, else its UUID.
+
+    ``among``: all that become hosts, of one shape. ``taken``: the hosts that there are. Of two that were to share a name Ansible would drop one without a word.
+    """
+    uuid, name = _identity(server)
+    others = [_identity(other) for other in among]
+    if sum(uuid == other for other, _name in others) > 1:
+        return f"{uuid}_{server['id']}"  # two migrations of one server
+    unique = sum(name == other for _uuid, other in others) <= 1
+    return name if unique and name not in taken and _PLAIN.fullmatch(name) else uuid
+
+
+def _identity(server: t.Mapping[str, t.Any]) -> tuple[str, str]:
+    return (server["server_uuid"], server["server_name"]) if "server_uuid" in server else (server["uuid"], server["name"])
 
 
 def locked_by(locked: Locked) -> str:

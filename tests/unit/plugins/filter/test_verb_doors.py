@@ -15,6 +15,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.coldmove.libvirt.plugins.filter import (
     confirmable,
     gone_servers,
+    host_name,
     known_hosts_lines,
     lost_nodes,
     next_step,
@@ -32,7 +33,7 @@ from ansible_collections.coldmove.libvirt.tests.unit.plugins.filter.test_doors i
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import a_domain, a_migration, a_node, a_silent_node, uuid_of
 
 MODULES = [
-    *(confirmable, gone_servers, known_hosts_lines, lost_nodes, next_step, outcome_stats, own_servers, peers, recoverable, server_host),
+    *(confirmable, gone_servers, host_name, known_hosts_lines, lost_nodes, next_step, outcome_stats, own_servers, peers, recoverable, server_host),
     *(status_report, storage_identities),
 ]
 NODES = {"a": a_node("a"), "b": a_node("b", [a_domain(1)])}
@@ -233,3 +234,27 @@ def test_status_shows_what_is_known_of_the_chosen_servers() -> None:
     assert [line.split()[0] for line in status([], NODES, host="b", known=known) if line.startswith("web")] == ["web2"]
     assert [line.split()[0] for line in status([], NODES, ["web1"], known=known) if line.startswith("web")] == ["web1"]
     assert any("coldmove.libvirt.sync" in line for line in status([], NODES))
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "expected"),
+    [
+        ("web", ["db"], "web"),
+        ("web", ["web"], uuid_of(1)),  # two servers of one name, on two nodes
+        ("node1", [], uuid_of(1)),  # a node's name
+        ("all:!web", [], uuid_of(1)),
+        ("../x", [], uuid_of(1)),
+        ("web\n", [], uuid_of(1)),
+    ],
+)
+def test_no_two_servers_are_one_host_of_a_play(name: str, others: list[str], expected: str) -> None:
+    servers: list[t.Any] = [{"uuid": uuid_of(number), "name": Odd(each)} for number, each in enumerate([name, *others], 1)]
+    found = [door(host_name)(server, servers, ["node1", Odd("node2")]) for server in servers]
+    assert found[0] == expected
+    assert is_plain(found)
+    assert len(set(found)) == len(servers)
+
+
+def test_each_migration_of_one_server_is_a_host_of_its_own() -> None:
+    twice = [a_migration(1), {**a_migration(1), "id": 7}, a_migration(2)]
+    assert [door(host_name)(each, twice, []) for each in twice] == [f"{uuid_of(1)}_1", f"{uuid_of(1)}_7", "web2"]
