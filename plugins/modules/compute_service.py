@@ -45,10 +45,12 @@ options:
     description: Set the flag C(forced_down), or take it back.
     type: bool
   fenced:
-    description: Set the flag C(fenced), with what is known of it, for example C(how) the node was proven to be off.
+    description:
+      - Set the flag C(fenced), with what is known of it, for example C(how) the node was proven to be off.
+      - An empty dictionary takes it back.
     type: dict
   drained:
-    description: Set the flag C(drained), with what is known of it.
+    description: Set the flag C(drained), with what is known of it. An empty dictionary takes it back.
     type: dict
   by:
     description: Who sets the flags; O(fenced) and O(drained) may say it themselves.
@@ -106,7 +108,7 @@ def flags(given: t.Mapping[str, t.Any]) -> dict[str, dict[str, t.Any] | None]:
     found: dict[str, dict[str, t.Any] | None] = {"disabled": words} if given["state"] == "disabled" else {}
     if given["forced_down"] is not None:
         found["forced_down"] = words if given["forced_down"] else None
-    found.update({name: {**words, **given[name]} for name in ("fenced", "drained") if given[name]})
+    found.update({name: {**words, **given[name]} if given[name] else None for name in ("fenced", "drained") if given[name] is not None})
     return found
 
 

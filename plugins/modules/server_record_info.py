@@ -75,6 +75,9 @@ servers:
     facts:
       description: Its facts, as RV(coldmove.libvirt.virt_domain_info#module:server) has them, without C(xml).
       type: dict
+    unreadable:
+      description: Why the server could not be brought up by what was kept of it, definition, firmware variables and config drives. Empty if it could.
+      type: str
     storage:
       description:
         - What is known of the directories that hold its own files, by directory. C(identity) is the word that its node wrote there, C(seen_by) are the

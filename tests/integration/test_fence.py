@@ -121,6 +121,15 @@ def test_a_node_that_answers_is_refused(fencing: Fencing) -> None:
         fencing.lab.exec(VICTIM, "/usr/sbin/sshd", "-E", "/var/log/sshd.log")
 
 
+def test_the_soft_step(fencing: Fencing) -> None:
+    """A node that takes commands is up: its libvirt is started anew, or that is left to the operator. It is never switched off."""
+    fencing.lab.exec(VICTIM, "pkill", "-x", "libvirtd")
+    fencing.refused(fencing.play(), f"{VICTIM} is up: it answers to the controller")
+    fencing.refused(fencing.play("--check", soft_fence="libvirtd -d"), "Its libvirt does not answer; without --check this would be run there: libvirtd -d")
+    fencing.refused(fencing.play(soft_fence="sh -c 'echo no way >&2; exit 1'"), "either (no way). Mend that; or power it off, and run the same command again")
+    fencing.refused(fencing.play(soft_fence="libvirtd -d"), "Its libvirt answers again after 'libvirtd -d': nothing has to be evacuated")
+
+
 def test_bmcs_that_do_not_obey(fencing: Fencing) -> None:
     """Case F: one that says that it has switched, one that refuses, one that is off."""
     fencing.lab.cut(VICTIM)

@@ -128,6 +128,22 @@ def test_a_node_that_returns_starts_nothing_that_was_evacuated(world: World, gue
     assert state(world, "node1")["answered"]
 
 
+def test_what_went_on_elsewhere_is_undefined(world: World) -> None:
+    """Its files stay, they are `recover`'s; and so does its definition, in a file that libvirt does not read."""
+    guest = world.guest("went", start=False, autostart=True)
+    made = record(world, guest, "evacuation", "node1", "node2", "pre-migrating")
+    reboot(world, "node1")
+    world.lab.exec("node1", GUARD, "--retry")
+    assert world.lab.defined_on(guest) == ["node1"]
+    write(world, action="transition", uuid=made["uuid"], epoch=made["epoch"], status="done", pending_hosts=["node1"])
+    reboot(world, "node1")
+    assert f"undefined {guest.uuid}, it was evacuated" in world.lab.exec("node1", GUARD, "--retry").stderr
+    assert world.lab.defined_on(guest) == []
+    assert world.lab.exec("node1", "test", "-s", guest.files[0], check=False).returncode == 0
+    assert guest.uuid in world.lab.exec("node1", "cat", f"/var/lib/coldmove/undefined/{guest.uuid}.json").stdout
+    end(world, made, "completed")
+
+
 def test_nobody_answers(world: World, guests: dict[str, GuestState]) -> None:
     """What the records know stays down and says why, over any number of boots; then one command starts what is at home."""
     reboot(world, "node1")

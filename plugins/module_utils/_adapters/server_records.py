@@ -18,6 +18,7 @@ import typing as t
 
 from .._logic import storage as storage_rules
 from .._logic import transitions
+from .._logic.last_known import definition_problem
 from .record_database import DEFAULT_PATH, HAS_SQLALCHEMY, Database
 from .record_rows import Row, decode, encode, iso
 
@@ -102,11 +103,11 @@ class ServerRecords:
             conditions.append(sa.or_(SERVERS.c.server_uuid == server.lower(), SERVERS.c.name == server))
         if host:
             conditions.append(SERVERS.c.host == host)
-        columns = [column for column in SERVERS.c if with_definition or column.name not in DEFINITION]
         with self._looked_at.read() as connection:
             now, storage = self._looked_at.now(connection), self._storage(connection)
-            found = connection.execute(sa.select(*columns).where(*conditions).order_by(SERVERS.c.name, SERVERS.c.server_uuid))
-            return [_show(decode(row), storage, now) for row in found]
+            found = connection.execute(sa.select(SERVERS).where(*conditions).order_by(SERVERS.c.name, SERVERS.c.server_uuid))
+            rows = [_show(decode(row), storage, now) for row in found]
+        return rows if with_definition else [{name: value for name, value in row.items() if name not in DEFINITION} for row in rows]
 
     def storage(self) -> dict[str, dict[str, Row]]:
         """What is known of the nodes' directories: by node, then by directory, ``identity`` and ``seen_by``."""
@@ -142,6 +143,7 @@ def _show(row: Row, storage: t.Mapping[str, t.Mapping[str, Row]], now: float) ->
     return {
         **row,
         "autostart": bool(row["autostart"]),
+        "unreadable": definition_problem(row),
         "storage": {directory: known[directory] for directory in storage_rules.directories(row["facts"]) if directory in known},
         "seen_at": iso(row["seen_at"]),
         "age_seconds": round(max(0.0, now - row["seen_at"]), 1),

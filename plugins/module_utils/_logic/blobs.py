@@ -20,3 +20,12 @@ def pack(content: bytes) -> str:
 def unpack(packed: str) -> bytes:
     """The content again."""
     return zlib.decompress(base64.b64decode(packed, validate=True))
+
+
+def is_whole(packed: str) -> bool:
+    """Whether the content can be had again."""
+    try:
+        unpack(packed)
+    except (ValueError, zlib.error):
+        return False
+    return True

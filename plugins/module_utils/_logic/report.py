@@ -123,6 +123,8 @@ def server_table(known: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
 
 def _storage_words(row: t.Mapping[str, t.Any]) -> str:
     facts = row.get("facts") or {}
+    if row.get("unreadable"):
+        return f"cannot be evacuated: {shown(row['unreadable'])}"
     if not storage.directories(facts) and not storage.devices(facts):
         return "none on its node"
     shared, unknown = storage.sharing(facts, row.get("storage") or {})

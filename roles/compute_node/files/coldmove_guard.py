@@ -6,7 +6,7 @@
 
     coldmove-guard               at boot, before libvirt: ask the records host; ends when it is safe to start libvirtd
     coldmove-guard --ask         ask once more, now
-    coldmove-guard --retry       ask if nobody has answered since boot; then start what should have been autostarted
+    coldmove-guard --retry       ask if nobody has answered since boot; then undefine what was evacuated, and start what should have been autostarted
     coldmove-guard --may-start   libvirt's hook: may the domain on stdin start? Exit code 1, and why on stderr, if not
     coldmove-guard --comes       libvirt's hook: the domain on stdin is coming here by a migration of libvirt's own
 
@@ -43,6 +43,8 @@ STARTS = RUN / "starts"
 #: One for each server that a migration of libvirt's own has announced, and one for each that was refused for want of an answer.
 COMES = RUN / "comes"
 REFUSED = RUN / "refused"
+#: The definitions of servers that were evacuated and undefined here. Their files are `recover`'s, which can prove that nobody else sees them.
+UNDEFINED = Path("/var/lib/coldmove/undefined")
 
 VERSION = 1
 CONNECT_SECONDS = 5
@@ -283,20 +285,45 @@ def _told(state: Facts) -> str:
 
 
 def retry() -> int:
-    """Ask if nobody has answered since boot, or the node was not in service; then start what was refused for that and is to be autostarted."""
+    """Ask if nobody has answered since boot, or the node was not in service; then undefine what went on elsewhere, and start what was refused for want of
+    an answer and is to be autostarted.
+    """
     state = since_boot()
     if not state or not _is_settled(state):
         state = ask_and_note()
         say(_told(state))
     if not state["answered"]:
         return 1
-    code = 0 if _is_settled(state) else 1
+    code = undefine_evacuated(state) or start_refused(state)
+    return code if _is_settled(state) else 1
+
+
+def undefine_evacuated(state: Facts) -> int:
+    """Undefine what was evacuated and is up elsewhere; libvirt refuses what has snapshots or a saved state, `recover` tells of that. No file is deleted."""
+    gone = {entry["server_uuid"] for entry in state["away"] if entry["evacuated"] and entry.get("status") == "done" and not entry.get("withheld")}
+    listed = virsh("list", "--inactive", "--uuid") if gone else None
+    if listed and listed.returncode:
+        return say(f"libvirt does not answer: {listed.stderr.strip()}")
+    for uuid in sorted(gone.intersection(listed.stdout.split() if listed else [])):
+        definition = virsh("dumpxml", "--inactive", "--security-info", uuid)
+        if definition.returncode:
+            say(f"could not read the definition of {uuid}: {definition.stderr.strip()}")
+            continue
+        write(UNDEFINED / f"{uuid}.json", {"uuid": uuid, "xml": definition.stdout})
+        done = virsh("undefine", "--keep-nvram", uuid)
+        say(f"undefined {uuid}, it was evacuated" if done.returncode == 0 else f"could not undefine {uuid}: {done.stderr.strip()}")
+    return 0
+
+
+def start_refused(state: Facts) -> int:
+    """Start what was refused for want of an answer and is to be autostarted."""
     waiting = sorted(path.name for path in REFUSED.glob("*"))
     if not waiting:
-        return code
+        return 0
     listed = virsh("list", "--inactive", "--autostart", "--uuid")
     if listed.returncode:
         return say(f"libvirt does not answer: {listed.stderr.strip()}")
+    code = 0
     for uuid in waiting:
         if (_entry(state["away"], uuid) or {}).get("withheld"):
             continue

@@ -35,7 +35,7 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Any:
     assert spec and spec.loader
     module: t.Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in ("SETTINGS", "HOOK", "LAST_ANSWER", "KNOWN", "STATE", "STARTS", "COMES", "REFUSED"):
+    for name in ("SETTINGS", "HOOK", "LAST_ANSWER", "KNOWN", "STATE", "STARTS", "COMES", "REFUSED", "UNDEFINED"):
         monkeypatch.setattr(module, name, tmp_path / name.lower())
     module.SETTINGS.write_text(json.dumps({"node": "node1", "records": {"name": "records1", "address": "192.0.2.1", "port": 22}, "wait_seconds": 0}))
     module.answers = []
@@ -252,15 +252,21 @@ def test_no_definition_no_start(guard: t.Any, monkeypatch: pytest.MonkeyPatch) -
 
 
 class Virsh:
-    """A libvirt with autostarted servers that are off."""
+    """A libvirt with autostarted servers that are off. ``keeps``: what it refuses to undefine."""
 
-    def __init__(self, *off: str, code: int = 0) -> None:
-        self.off, self.code, self.started = off, code, list[str]()
+    def __init__(self, *off: str, code: int = 0, keeps: str = "") -> None:
+        self.off, self.code, self.keeps, self.started = [*off], code, keeps, list[str]()
 
     def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
         """As virsh."""
         if words[0] == "start":
             self.started.append(words[1])
+        if words[0] == "dumpxml":
+            return subprocess.CompletedProcess(words, 0, f"<domain><uuid>{words[-1]}</uuid></domain>", "")
+        if words[0] == "undefine" and words[-1] == self.keeps:
+            return subprocess.CompletedProcess(words, 1, "", "it has a saved state")
+        if words[0] == "undefine":
+            self.off.remove(words[-1])
         return subprocess.CompletedProcess(words, self.code, "\n".join(self.off), "no libvirt")
 
 
@@ -274,6 +280,27 @@ def test_what_was_refused_is_started_when_there_is_an_answer(guard: t.Any, monke
     assert guard.retry() == 0
     assert virsh.started == [HERE]  # not what is away, nor what its owner has stopped since
     assert guard.retry() == 0 and virsh.started == [HERE]
+
+
+@pytest.mark.parametrize("change", [{"status": "accepted"}, {"status": "pre-migrating"}, {"evacuated": False, "status": "finished"}, {"withheld": "fenced"}])
+def test_only_what_is_up_elsewhere_by_an_evacuation_is_undefined(guard: t.Any, monkeypatch: pytest.MonkeyPatch, change: dict[str, t.Any]) -> None:
+    monkeypatch.setattr(guard, "virsh", virsh := Virsh(HERE, GONE))
+    guard.answers = [{**ANSWER, "away": [{**AWAY, **change}]}]
+    guard.retry()
+    assert virsh.off == [HERE, GONE]
+    guard.answers = [ANSWER]
+    guard.ask_and_note()
+    assert guard.retry() == 0
+    assert virsh.off == [HERE]
+    assert guard.read(guard.UNDEFINED / f"{GONE}.json")["xml"] == f"<domain><uuid>{GONE}</uuid></domain>"
+
+
+def test_what_libvirt_does_not_undefine_stays_for_recover(guard: t.Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(guard, "virsh", virsh := Virsh(HERE, GONE, keeps=GONE))
+    guard.answers = [ANSWER]
+    assert guard.retry() == 0
+    assert virsh.off == [HERE, GONE]
+    assert f"could not undefine {GONE}: it has a saved state" in capsys.readouterr().err
 
 
 def test_a_server_that_is_not_autostarted_stays_off(guard: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:

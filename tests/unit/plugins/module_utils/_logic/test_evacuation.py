@@ -131,6 +131,12 @@ def test_a_loss_has_to_be_named() -> None:
         assert (fine["errors"], [each["host"] for each in fine["candidates"]]) == ([], ["b", "c"])
 
 
+def test_an_unreadable_definition_is_found_before_anything_is_powered_off() -> None:
+    record = a_record(unreadable="its definition cannot be read: no element found")
+    (refused,) = evacuation.evacuees([record], lost_node(image=IMAGE, accepted=["web1/vda"]), t.cast("t.Any", NODES), [])
+    assert "web1: its definition cannot be read: no element found. Mend the record store" in refused["errors"][0]
+
+
 def test_each_server_counts_before_the_next_one_is_looked_at() -> None:
     records = [a_record(number, facts={"memory_mb": 10000, "disks": []}) for number in (1, 2, 3)]
     found = evacuation.evacuees(records, lost_node(), t.cast("t.Any", NODES), [])

@@ -75,6 +75,7 @@ def test_what_is_known_of_servers_with_its_age_and_who_sees_the_storage():
         ["web4", "a", "running", "1.0", "s", "not", "looked", "at:", "/new"],
     ]
     assert "coldmove.libvirt.sync" in report.server_table([])[0]
+    assert "cannot be evacuated: its NVRAM is damaged" in report.server_table([row("web5", [], 1.0, unreadable="its NVRAM is damaged")])[-1]
 
 
 @given(st.lists(st.text(), min_size=1, max_size=4))
