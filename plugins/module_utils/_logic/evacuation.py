@@ -272,8 +272,8 @@ def _evacuee(record: Record, lost: Lost, nodes: Nodes, room: scheduler.Scheduler
     chosen = plans_by_host[candidates[0]["host"]] if candidates else best
     errors = _refusals(record, chosen["fates"] if chosen else [], lost) if candidates else [_no_valid_host(record, selection["error"], rejected)]
     if record.get("unreadable"):
-        next_step = f"Mend the record store, or evacuate the others by name (-e server=…) and bring this one up from a backup of /etc/libvirt/qemu of {lost.host}"
-        errors.append(f"{text.shown(record['name'])}: {text.shown(record['unreadable'])}. {next_step}")
+        others = f"or evacuate the others by name (-e server=…) and bring this one up from a backup of /etc/libvirt/qemu of {lost.host}"
+        errors.append(f"{text.shown(record['name'])}: {text.shown(record['unreadable'])}. Mend the record store, {others}")
     return {
         "uuid": record["server_uuid"],
         "name": record["name"],
