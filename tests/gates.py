@@ -33,6 +33,8 @@ TREE = BUILD / "tree"
 COLLECTION = Path("ansible_collections", "coldmove", "libvirt")
 Environment = c.Mapping[str, "str | Path"]
 NEWEST_LOCK = threading.Lock()
+#: Whether what a change has no time for is tested as well.
+NIGHT = os.environ.get("COLDMOVE_NIGHTLY", "")
 NEWER_PYTHONS = ("3.14", "3.13", "3.12")
 
 # ansible-test makes a virtual environment per test and fetches a pip installer for it from a host that closed networks do not
@@ -326,9 +328,9 @@ def integration(run: Run) -> None:
     """Pytest on the lab: real libvirt, ssh and qemu on several nodes."""
     if not any_python(ROOT / "tests" / "integration"):
         raise Failed("tests/integration holds no test")
-    points = {"COLDMOVE_ALL_POINTS": os.environ.get("COLDMOVE_ALL_POINTS", "")}
-    # Three labs side by side: most of the time is spent waiting. In the order of their names the files of kill tests are not begun together.
-    run("pytest", "-v", "--durations=10", "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "tests/integration", env=points)
+    # Labs side by side: much of the time is spent waiting. In the order of their names the files of kill tests are not begun together.
+    night = {"COLDMOVE_NIGHTLY": NIGHT}
+    run("pytest", "-v", "--durations=20", "-n", "3" if NIGHT else "2", "--dist", "loadfile", "--no-loadscope-reorder", "tests/integration", env=night)
 
 
 def molecule(run: Run) -> None:
@@ -347,14 +349,14 @@ def molecule_environment() -> Environment:
 class Gate:
     """One gate.
 
-    ``alone``: it fills the machine, or its figures matter, so nothing runs beside it. ``package``: it wants the collection built and
-    installed from the tarball, which is done once before all gates.
+    ``lab``: it brings labs up, which fill the machine: such gates run beside each other, once all others are done. ``package``: it wants
+    the collection built and installed from the tarball, which is done once before all gates.
     """
 
     name: str
     check: c.Callable[[Run], None]
     minutes: float = 10
-    alone: bool = False
+    lab: bool = False
     package: bool = False
 
 
@@ -373,8 +375,8 @@ GATES = (
     Gate("sanity", sanity, minutes=20),
     Gate("newest", newest, minutes=20, package=True),
     Gate("newest-sanity", newest_sanity, minutes=20),
-    Gate("integration", integration, minutes=55, alone=True, package=True),
-    Gate("molecule", molecule, minutes=40, alone=True, package=True),
+    Gate("integration", integration, minutes=180 if NIGHT else 45, lab=True, package=True),
+    Gate("molecule", molecule, minutes=45, lab=True, package=True),
 )
 
 
@@ -393,7 +395,6 @@ def attempt(gate: Gate, lock: threading.Lock) -> Outcome:
     run = Run(gate.name, gate.minutes)
     begin = time.monotonic()
     verdict, note = "passed", ""
-    before = labs() if gate.alone else set()
     try:
         gate.check(run)
         note = run.note or run.last_line()
@@ -403,10 +404,6 @@ def attempt(gate: Gate, lock: threading.Lock) -> Outcome:
         verdict, note = "FAILED", str(reason)
     except (OSError, subprocess.SubprocessError, ValueError) as broken:
         verdict, note = "FAILED", f"{type(broken).__name__}: {broken}"
-    if gate.alone and (left := labs() - before):
-        take_down(left)
-        if verdict == "passed":
-            verdict, note = "FAILED", f"left a lab behind: {', '.join(sorted(left))}"
     outcome = Outcome(gate, verdict, time.monotonic() - begin, note.replace(str(ROOT), "."))
     with lock:
         print(line(outcome), flush=True)
@@ -442,9 +439,10 @@ def stop_with(before: set[str]) -> c.Callable[[int, object], None]:
 
 
 def main() -> None:
-    """Run the gates: the small ones two at a time, then those that want the machine for themselves."""
+    """Run the gates, two at a time: the small ones, then those that bring labs up."""
     gates = choose(sys.argv[1:])
-    stop = stop_with(labs())
+    before = labs()
+    stop = stop_with(before)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     checkout_tree()
@@ -455,12 +453,17 @@ def main() -> None:
         if built.verdict == "FAILED":
             sys.exit("the collection could not be built")
     with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
-        outcomes = list(pool.map(lambda gate: attempt(gate, lock), [gate for gate in gates if not gate.alone]))
-    outcomes += [attempt(gate, lock) for gate in gates if gate.alone]
+        outcomes = list(pool.map(lambda gate: attempt(gate, lock), [gate for gate in gates if not gate.lab]))
+        outcomes += pool.map(lambda gate: attempt(gate, lock), [gate for gate in gates if gate.lab])
+    if left := labs() - before:
+        take_down(left)
+        outcomes.append(Outcome(Gate("cleaning", lambda run: None), "FAILED", 0, f"a lab was left behind: {', '.join(sorted(left))}"))
+        print(line(outcomes[-1]), flush=True)
     count = {verdict: sum(outcome.verdict == verdict for outcome in outcomes) for verdict in ("passed", "FAILED", "skipped")}
     if len(gates) > 1:
         print(f"\n{'gate':25} time (all: {(time.monotonic() - begin) / 60:.1f} minutes; logs in .build/log)")
-        for outcome in sorted(outcomes, key=lambda outcome: gates.index(outcome.gate)):
+        order = [gate.name for gate in gates]
+        for outcome in sorted(outcomes, key=lambda outcome: order.index(outcome.gate.name) if outcome.gate.name in order else len(order)):
             print(line(outcome))
     print(f"{count['passed']} passed, {count['FAILED']} failed, {count['skipped']} skipped", flush=True)
     sys.exit(count["FAILED"] > 0)

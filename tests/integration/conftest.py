@@ -33,6 +33,15 @@ def pytest_configure() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is for the night is left out of the day's run; a test that is asked for by its name is not."""
+    if os.environ.get("COLDMOVE_NIGHTLY") or config.option.keyword or any("::" in argument for argument in config.args):
+        return
+    later = [item for item in items if item.get_closest_marker("nightly")]
+    items[:] = [item for item in items if item not in later]
+    config.hook.pytest_deselected(items=later)
+
+
 class Kept(Lab):
     """A lab that stays up."""
 

@@ -83,6 +83,7 @@ def site(world: World) -> Iterator[Site]:
     made.end()
 
 
+@pytest.mark.nightly
 def test_fence_evacuate_return_and_migrate_back(site: Site) -> None:
     """Cases 72, 73, 76, 82, 87: on shared storage, by IPMI, with a server that is off, and one of the operator's own order."""
     world, lab = site.world, site.lab
@@ -164,6 +165,7 @@ def test_local_disks(site: Site) -> None:
         lab.exec(node, "rm", "-f", image)
 
 
+@pytest.mark.nightly
 def test_no_proof_no_evacuation(site: Site) -> None:
     """Case F: nothing is started anywhere without a proof (test_fence.py has the other BMCs that do not obey)."""
     guest = site.guest("unproven")
@@ -229,6 +231,7 @@ def test_a_network_that_is_cut_never_yields_two(site: Site) -> None:
     site.world.play("confirm", server=guest.name).check()
 
 
+@pytest.mark.nightly
 def test_no_room_at_the_last_moment(site: Site) -> None:
     """Case 77: another server took the room between the plan and the claim. The record says failed, nothing is left, and a retry works."""
     lab, guest, rival = site.lab, site.guest("late"), site.world.guest("rival", node=THIRD)
@@ -249,6 +252,7 @@ def test_no_room_at_the_last_moment(site: Site) -> None:
     laws.check_runs_on(lab, guest, OTHER, [guest.name])
 
 
+@pytest.mark.nightly
 def test_deleted_meanwhile(site: Site) -> None:
     """Case 85: its owner removed the server from the node that it was evacuated to. The lost node comes back, is cleaned, and is in service again."""
     lab, guest = site.lab, site.guest("gone", autostart=True)
@@ -264,6 +268,7 @@ def test_deleted_meanwhile(site: Site) -> None:
     site.world.play("compute_service", host=LOST, state="enabled").check()
 
 
+@pytest.mark.nightly
 def test_moves_that_have_not_ended(site: Site) -> None:
     """Servers that wait for confirm on the lost node go back to the copies that another node holds; what was begun there and not set aside is evacuated."""
     world, lab = site.world, site.lab
@@ -293,6 +298,7 @@ def test_moves_that_have_not_ended(site: Site) -> None:
         laws.check_clean(lab, LOST, waits, laws.record(lab, waits))
 
 
+@pytest.mark.nightly
 def test_admin_password(site: Site) -> None:
     """As `nova evacuate --password`: set by the agent after the start, a WARNING where there is none, and never to be read anywhere."""
     lab, password = site.lab, "n3w-s3cret"
@@ -313,6 +319,7 @@ def test_admin_password(site: Site) -> None:
     assert lab.exec(OTHER, "grep", "-rlF", password, "/var/lib/coldmove", "/run/coldmove", "/var/log", check=False).stdout == ""
 
 
+@pytest.mark.nightly
 def test_halt_after_a_batch_that_failed(site: Site) -> None:
     """What goes wrong with most of the first servers is not done to the others."""
     lab = site.lab

@@ -153,6 +153,7 @@ def test_flipped_byte(world: World) -> None:
         laws.check_quiet(world.lab, "node1", "node2")
 
 
+@pytest.mark.nightly
 def test_nodes_lose_power(world: World) -> None:
     """Case D, and its mirror image, at once: `lost` loses its source, `dark` its dest, both during the copy.
 
@@ -191,6 +192,7 @@ def test_nodes_lose_power(world: World) -> None:
 # --- goes on
 
 
+@pytest.mark.nightly
 def test_outages(world: World) -> None:
     """Case E: 30 s of silence of the source, then of the dest, and a reboot of the records host, all in one copy: it goes on, nothing is lost."""
     with guest_of(world, "cut") as guest:

@@ -152,6 +152,7 @@ def test_a_node_that_answers_after_its_power_read_off(fencing: Fencing) -> None:
     fencing.refused(run.finish(), f"{VICTIM} is not proven off", f"{VICTIM} is up: it answers to records1")
 
 
+@pytest.mark.nightly
 def test_a_statement(fencing: Fencing) -> None:
     """Instead of an agent; an agent that reads the power as on contradicts it."""
     fencing.lab.cut(VICTIM)
@@ -166,6 +167,7 @@ def test_a_statement(fencing: Fencing) -> None:
     assert (fencing.flags()["fenced"]["by"], fencing.flags()["fenced"]["how"]) == ("ann", "statement")
 
 
+@pytest.mark.nightly
 def test_more_than_half_of_the_nodes_silent(fencing: Fencing) -> None:
     """Case G."""
     for node in ("node2", VICTIM):

@@ -127,6 +127,7 @@ def test_grows_with_its_disk(tmp_path: Path, name: str, table: str, kind: str, i
 
 
 @needs_guestfs
+@pytest.mark.nightly
 def test_prediction_and_second_run(tmp_path: Path, host: libvirt_host.LibvirtHost) -> None:
     """Check mode says the same and writes nothing; what has grown is not touched again."""
     path = make_disk(tmp_path / "disk", "gpt", "ext4")
@@ -296,6 +297,7 @@ def test_lvm_keeps_its_books(volume: str) -> None:
 
 
 @needs_lvm
+@pytest.mark.nightly
 @pytest.mark.skipif(shutil.which("supermin") is None, reason="supermin is not installed")
 def test_disks_on_volumes(tmp_path: Path) -> None:
     """A disk on a logical volume grows after its volume: real ones, in a machine whose kernel has device-mapper."""

@@ -348,6 +348,7 @@ def test_prepare_again_changes_nothing(world: World) -> None:
 # --- leases
 
 
+@pytest.mark.nightly
 def test_two_nodes_cannot_open_one_disk(world: World) -> None:
     """With lockd and a shared store, libvirt itself refuses the second start, even of a server that no record knows.
 

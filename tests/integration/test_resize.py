@@ -46,6 +46,7 @@ def test_to_another_node_and_confirm(world: World) -> None:
     world.remove(guest)
 
 
+@pytest.mark.nightly
 def test_to_another_node_and_revert_with_another_inventory(world: World) -> None:
     """Cases 37 and 38: revert brings the old size back from the record, whatever the inventory says of the flavors by then."""
     guest = server(world, "back")
@@ -78,6 +79,7 @@ def test_stopped_server_stays_stopped(world: World) -> None:
 # --- on the same node
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("image_format", ["qcow2", "raw"])
 def test_on_the_same_node_and_confirm(world: World, image_format: str) -> None:
     """Case 47 and 49: one domain, overlays instead of copies; confirm merges them while the guest runs, and the disks have their names again."""
@@ -100,6 +102,7 @@ def test_on_the_same_node_and_confirm(world: World, image_format: str) -> None:
     world.remove(guest)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("flavor", ["m1.large", "m1.noswap"])
 def test_on_the_same_node_and_revert(world: World, flavor: str) -> None:
     """Case 47: the overlays are dropped, the server is as it was."""

@@ -122,6 +122,7 @@ def test_who_sees_what_is_proven_by_those_who_answer(world: World, store: str) -
     assert world.lab.exec("node1", "ls", "-A", store).stdout == ""
 
 
+@pytest.mark.nightly
 def test_every_verb_leaves_a_fresh_record(world: World) -> None:
     """A move, its way back, another one, its confirm; and a refusal that leaves it alone. None of it counts as a change of a second run."""
     with guest_of(world, "fresh") as guest:
