@@ -177,6 +177,7 @@ def test_no_proof_no_evacuation(site: Site) -> None:
     assert laws.records(site.lab, guest) == []
 
 
+@pytest.mark.nightly
 def test_start_fails_on_the_dest(site: Site) -> None:
     """Case 78: the shared disk is kept untouched, the dest is clean, and a retry works."""
     lab = site.lab
@@ -194,6 +195,7 @@ def test_start_fails_on_the_dest(site: Site) -> None:
     assert "retry" in lab.read_markers(guest)
 
 
+@pytest.mark.nightly
 def test_a_network_that_is_cut_never_yields_two(site: Site) -> None:
     """The node is alive and its server runs: whatever the operator says short of an untruth that nothing contradicts, nothing is started elsewhere."""
     lab, guest = site.lab, site.guest("cut-off")

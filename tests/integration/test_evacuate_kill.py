@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from integration import laws
-from integration.kills import AT_ONCE, Killed, Point, chosen_points, sampled, strike, strike_all, take_up
+from integration.kills import AT_ONCE, Killed, Point, chosen_points, strike, strike_all, take_up
 
 from lab import DiskSpec
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lab.state import GuestState
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.nightly]
 
 LOST, LIVING = "node1", ("node2", "node3")
 IMAGE = f"{laws.IMAGES}/golden.qcow2"
@@ -44,23 +44,20 @@ def on(world: World, guest: GuestState) -> bool:
 
 #: While the node has power, and is silent because its network is cut.
 FENCING = Evacuated("power", "Switch the node off, or read its power if somebody says that it is off", "start", "again")
-POINTS = sampled(
-    [
-        Evacuated("accepted", "Open the record and claim the capacity", "end", "again"),
-        Evacuated("accepted-back", "Open the record and claim the capacity", "end", "recover", "back"),
-        Evacuated("named", "Write down every name that will be used", "end", "recover", "back"),
-        Evacuated("made", "Make the files that did not survive", "end", "again", survives=False),
-        Evacuated("filling", "Fill them and give them their names", "start", "recover", "back", survives=False),
-        Evacuated("filled", "Fill them and give them their names", "end", "recover", "back", survives=False),
-        Evacuated("defined", DEFINE, "end", "again"),
-        Evacuated("defined-back", DEFINE, "end", "recover", "back"),
-        Evacuated("starting", START, on, "again"),
-        Evacuated("started", START, "end", "recover"),
-        Evacuated("written", "Close | Write the outcome into the record", "end", "again"),
-        Evacuated("off", DEFINE, "end", "recover", runs=False),
-    ],
-    every=4,
-)
+POINTS = [
+    Evacuated("accepted", "Open the record and claim the capacity", "end", "again"),
+    Evacuated("accepted-back", "Open the record and claim the capacity", "end", "recover", "back"),
+    Evacuated("named", "Write down every name that will be used", "end", "recover", "back"),
+    Evacuated("made", "Make the files that did not survive", "end", "again", survives=False),
+    Evacuated("filling", "Fill them and give them their names", "start", "recover", "back", survives=False),
+    Evacuated("filled", "Fill them and give them their names", "end", "recover", "back", survives=False),
+    Evacuated("defined", DEFINE, "end", "again"),
+    Evacuated("defined-back", DEFINE, "end", "recover", "back"),
+    Evacuated("starting", START, on, "again"),
+    Evacuated("started", START, "end", "recover"),
+    Evacuated("written", "Close | Write the outcome into the record", "end", "again"),
+    Evacuated("off", DEFINE, "end", "recover", runs=False),
+]
 
 
 @pytest.fixture(scope="module")

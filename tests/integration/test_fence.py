@@ -130,16 +130,19 @@ def test_the_soft_step(fencing: Fencing) -> None:
     fencing.refused(fencing.play(soft_fence="libvirtd -d"), "Its libvirt answers again after 'libvirtd -d': nothing has to be evacuated")
 
 
-def test_bmcs_that_do_not_obey(fencing: Fencing) -> None:
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ("lies", ("the power is not proven off", "Timed out waiting to power OFF", "is on (Status: ON)")),
+        pytest.param("fails", ("the power is not proven off", "is on (Status: ON)"), marks=pytest.mark.nightly),
+        pytest.param("off", ("the power cannot be read by fence_ipmilan", "Nothing was switched"), marks=pytest.mark.nightly),
+    ],
+)
+def test_a_bmc_that_does_not_obey(fencing: Fencing, behaviour: str, words: tuple[str, ...]) -> None:
     """Case F: one that says that it has switched, one that refuses, one that is off."""
     fencing.lab.cut(VICTIM)
-    for behaviour, words in (
-        ("lies", ("the power is not proven off", "Timed out waiting to power OFF", "is on (Status: ON)")),
-        ("fails", ("the power is not proven off", "is on (Status: ON)")),
-        ("off", ("the power cannot be read by fence_ipmilan", "Nothing was switched")),
-    ):
-        fencing.lab.bmc(VICTIM, behaviour)
-        fencing.refused(fencing.play(fence=HASTY), *words, "Nothing was started anywhere")
+    fencing.lab.bmc(VICTIM, behaviour)
+    fencing.refused(fencing.play(fence=HASTY), *words, "Nothing was started anywhere")
 
 
 def test_a_node_that_answers_after_its_power_read_off(fencing: Fencing) -> None:
@@ -178,6 +181,7 @@ def test_more_than_half_of_the_nodes_silent(fencing: Fencing) -> None:
     assert not fencing.lab.is_running(VICTIM)
 
 
+@pytest.mark.nightly
 def test_bad_input(fencing: Fencing) -> None:
     """One clear line before anything is powered."""
     fencing.lab.cut(VICTIM)

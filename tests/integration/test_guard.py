@@ -171,6 +171,7 @@ def test_whoever_is_asked_for_later_is_asked_for_anew(world: World, guests: dict
     assert state(world, "node1")["answered"]
 
 
+@pytest.mark.nightly
 def test_verbs_are_not_in_their_own_way(world: World) -> None:
     """Both nodes were told at boot that the server is elsewhere, or at home: moves there and back work, and a human may start it where it is."""
     guest = world.guest("roamer", start=False)
@@ -333,6 +334,7 @@ def test_the_account_has_nothing_of_the_store(world: World) -> None:
     assert json.loads(answer)["host"] == "node2" and "<domain" not in answer
 
 
+@pytest.mark.nightly
 def test_prepare_again_changes_nothing(world: World) -> None:
     """And a node that is silent meanwhile keeps its line."""
     lines = world.lab.exec("records1", "cat", "/etc/coldmove/guard_keys").stdout

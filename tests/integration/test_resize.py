@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 # --- to another node
 
 
+@pytest.mark.nightly
 def test_to_another_node_and_confirm(world: World) -> None:
     """Cases 36 and 4: the guest sees the new flavor; swap is made anew and never crosses; a second run changes nothing."""
     guest = server(world, "grow")
@@ -119,6 +120,7 @@ def test_on_the_same_node_and_revert(world: World, flavor: str) -> None:
     world.remove(guest)
 
 
+@pytest.mark.nightly
 def test_disk_attached_while_unconfirmed(world: World) -> None:
     """Case 57: confirm and revert treat it by what the record says, and tell."""
     for verb, more in (("confirm", {}), ("revert", LOSE)):
@@ -135,6 +137,7 @@ def test_disk_attached_while_unconfirmed(world: World) -> None:
         world.remove(guest)
 
 
+@pytest.mark.nightly
 def test_failed_probe_leads_back(world: World) -> None:
     """A server that does not answer after its start has its old size again by itself, on another node and on the same one."""
     guest = server(world, "probe")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from integration import laws
-from integration.kills import AT_ONCE, Killed, Point, chosen_points, sampled, strike, take_up
+from integration.kills import AT_ONCE, Killed, Point, chosen_points, strike, take_up
 from integration.sized import FLAVORS, LARGE, LOSE, SMALL, check_alone, check_seen, check_unconfirmed, server
 
 from lab import LabError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from lab.state import GuestState
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.nightly]
 
 #: What is merged, and how fast while it is to be killed.
 WRITTEN_MIB = 40
@@ -107,43 +107,39 @@ def merging(world: World, guest: GuestState) -> bool:
 
 # --- the points
 
-AWAY_POINTS = sampled(
-    [
-        Sized("away-named", "Write down every name that will be used", "end", "again", target="node2"),
-        Sized("away-offered", OFFER, "end", "recover", "back", target="node2"),
-        Sized("away-copied", "Cutover | Copy", "end", "again", target="node2"),
-        Sized("away-committing", COMMIT, committed, "again", target="node2"),
-        Sized("away-committed", COMMIT, "end", "recover", "back", target="node2", format="raw"),
-        Sized("away-complete", "Record that the copy is complete", "end", "again", target="node2", flavor="m1.noswap"),
-        Sized("away-started", "Start_dest | Start the server on the dest", "end", "recover", target="node2"),
-    ]
-)
-SAME_POINTS = sampled(
-    [
-        Sized("accepted", "Open the record and claim the capacity", "end", "recover", "back"),
-        Sized("named", "Write down every name that will be used", "end", "again"),
-        Sized("making", OFFER, overlaid, "recover", "back"),
-        Sized("offered", OFFER, "end", "again"),
-        Sized("migrating", "Record that the copy begins", "end", "again"),
-        Sized("off", "Shut the guest down", off, "again"),
-        Sized("shut", "Shut the guest down", "end", "recover", "back"),
-        Sized("holding", "Hold the source copy", swap_aside, "again", unstartable=True),
-        Sized("holding-back", "Hold the source copy", swap_aside, "recover", "back", flavor="m1.noswap", unstartable=True),
-        Sized("held", "Hold the source copy", "end", "again", format="raw", unstartable=True),
-        Sized("swapping", COMMIT, swap_anew, "recover", "back", unstartable=True),
-        Sized("committed", COMMIT, "end", "recover", "back", format="raw", unstartable=True),
-        Sized("committed-more", COMMIT, "end", "again", unstartable=True),
-        Sized("complete", "Record that the copy is complete", "end", "again", flavor="m1.noswap", unstartable=True),
-        Sized("defined", "Define_dest | Define the server on the dest", defined, "recover", "back"),
-        Sized("defined-more", "Define_dest | Define the server on the dest", "end", "again"),
-        Sized("starting", "Start_dest | Start the server on the dest", on, "again"),
-        Sized("started", "Start_dest | Start the server on the dest", "end", "recover"),
-        Sized("written", "Write the outcome into the record", "end", "again"),
-        Sized("off-held", "Hold the source copy", "end", "again", runs=False, unstartable=True),
-        Sized("off-complete", "Record that the copy is complete", "end", "recover", "back", runs=False, unstartable=True),
-        Sized("off-defined", "Define_dest | Define the server on the dest", "end", "recover", runs=False),
-    ]
-)
+AWAY_POINTS = [
+    Sized("away-named", "Write down every name that will be used", "end", "again", target="node2"),
+    Sized("away-offered", OFFER, "end", "recover", "back", target="node2"),
+    Sized("away-copied", "Cutover | Copy", "end", "again", target="node2"),
+    Sized("away-committing", COMMIT, committed, "again", target="node2"),
+    Sized("away-committed", COMMIT, "end", "recover", "back", target="node2", format="raw"),
+    Sized("away-complete", "Record that the copy is complete", "end", "again", target="node2", flavor="m1.noswap"),
+    Sized("away-started", "Start_dest | Start the server on the dest", "end", "recover", target="node2"),
+]
+SAME_POINTS = [
+    Sized("accepted", "Open the record and claim the capacity", "end", "recover", "back"),
+    Sized("named", "Write down every name that will be used", "end", "again"),
+    Sized("making", OFFER, overlaid, "recover", "back"),
+    Sized("offered", OFFER, "end", "again"),
+    Sized("migrating", "Record that the copy begins", "end", "again"),
+    Sized("off", "Shut the guest down", off, "again"),
+    Sized("shut", "Shut the guest down", "end", "recover", "back"),
+    Sized("holding", "Hold the source copy", swap_aside, "again", unstartable=True),
+    Sized("holding-back", "Hold the source copy", swap_aside, "recover", "back", flavor="m1.noswap", unstartable=True),
+    Sized("held", "Hold the source copy", "end", "again", format="raw", unstartable=True),
+    Sized("swapping", COMMIT, swap_anew, "recover", "back", unstartable=True),
+    Sized("committed", COMMIT, "end", "recover", "back", format="raw", unstartable=True),
+    Sized("committed-more", COMMIT, "end", "again", unstartable=True),
+    Sized("complete", "Record that the copy is complete", "end", "again", flavor="m1.noswap", unstartable=True),
+    Sized("defined", "Define_dest | Define the server on the dest", defined, "recover", "back"),
+    Sized("defined-more", "Define_dest | Define the server on the dest", "end", "again"),
+    Sized("starting", "Start_dest | Start the server on the dest", on, "again"),
+    Sized("started", "Start_dest | Start the server on the dest", "end", "recover"),
+    Sized("written", "Write the outcome into the record", "end", "again"),
+    Sized("off-held", "Hold the source copy", "end", "again", runs=False, unstartable=True),
+    Sized("off-complete", "Record that the copy is complete", "end", "recover", "back", runs=False, unstartable=True),
+    Sized("off-defined", "Define_dest | Define the server on the dest", "end", "recover", runs=False),
+]
 MOVE_POINTS = AWAY_POINTS + SAME_POINTS
 
 
@@ -269,26 +265,22 @@ def test_nothing_is_at_work_any_more(world: World, moves: dict[str, Killed[Sized
 
 # --- the end of a resize on the same node
 
-CONFIRM_POINTS = sampled(
-    [
-        Sized("confirming", "End | Record that it is under way", "end", "again"),
-        Sized("merging", MERGE, merging, "recover"),
-        Sized("merging-orphaned", MERGE, merging, "again", format="raw"),
-        Sized("merged", MERGE, "end", "recover"),
-        Sized("off-merging", MERGE, merging, "again", runs=False),
-        Sized("off-merged", MERGE, "end", "recover", runs=False, format="raw"),
-    ]
-)
-REVERT_POINTS = sampled(
-    [
-        Sized("reverting", "End | Record that it is under way", "end", "recover"),
-        Sized("withdrawn", "Withdraw_dest | Undefine it there", "end", "again", unstartable=True),
-        Sized("restored", "Restore_source | Bring the held copy back", "end", "recover"),
-        Sized("off-restored", "Restore_source | Bring the held copy back", "end", "again", runs=False),
-        Sized("back", "Start_source | Start the server on the source", "end", "recover"),
-        Sized("cleaned", "Clean_dest | Delete the files that this migration made there", "end", "again"),
-    ]
-)
+CONFIRM_POINTS = [
+    Sized("confirming", "End | Record that it is under way", "end", "again"),
+    Sized("merging", MERGE, merging, "recover"),
+    Sized("merging-orphaned", MERGE, merging, "again", format="raw"),
+    Sized("merged", MERGE, "end", "recover"),
+    Sized("off-merging", MERGE, merging, "again", runs=False),
+    Sized("off-merged", MERGE, "end", "recover", runs=False, format="raw"),
+]
+REVERT_POINTS = [
+    Sized("reverting", "End | Record that it is under way", "end", "recover"),
+    Sized("withdrawn", "Withdraw_dest | Undefine it there", "end", "again", unstartable=True),
+    Sized("restored", "Restore_source | Bring the held copy back", "end", "recover"),
+    Sized("off-restored", "Restore_source | Bring the held copy back", "end", "again", runs=False),
+    Sized("back", "Start_source | Start the server on the source", "end", "recover"),
+    Sized("cleaned", "Clean_dest | Delete the files that this migration made there", "end", "again"),
+]
 #: Then their node loses its power, all at once.
 LOST_POINTS = [
     Sized("lost-held", "Hold the source copy", "end", "recover", "back", node="node3", target="node3", unstartable=True),

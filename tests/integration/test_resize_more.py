@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from lab.state import GuestState
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.nightly]
 
 GIB = 1024 * MIB
 LOSE = {"accept_lost_writes": "yes"}
@@ -78,7 +78,6 @@ def volume(world: World) -> Iterator[GuestState]:
     world.lab.exec("node3", "sh", "-c", 'kill "$(cat /run/volume.pid)"; rm -f -- "$1"', "sh", guest.files[0])
 
 
-@pytest.mark.nightly
 def test_root_on_the_network(world: World, volume: GuestState) -> None:
     """Case 42: a smaller root_gb, or none, is no reason against it, and the volume stays as it is: no file of it crosses, nothing of it is deleted."""
     source = re.compile(r"<source protocol='nbd' name='volume'[^>]*>")
@@ -125,7 +124,6 @@ def with_device(world: World, image_format: str, size_bytes: int) -> tuple[Guest
     return guest, device
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize(("image_format", "device_bytes", "root_gb"), [("raw", GIB, 1), ("qcow2", 2 * GIB + 64 * MIB, 2)])
 def test_root_on_a_block_device(world: World, image_format: str, device_bytes: int, root_gb: int) -> None:
     """On its own node: an overlay in the instances path, merged into the device by confirm and dropped by revert. Elsewhere, or beyond the device: refused."""
@@ -171,7 +169,6 @@ def pinned(world: World, name: str, cpu: str = "") -> GuestState:
     return guest
 
 
-@pytest.mark.nightly
 def test_cpus_of_their_own(world: World) -> None:
     """Case 53: pins never overlap another server's, on the dest and on the own node; what the held copy is pinned to stays its own; revert restores it."""
     cpus = int(world.lab.exec("node2", "nproc").stdout)
@@ -242,7 +239,6 @@ def check_grown(seen: dict[str, int], *targets: str) -> None:
         assert seen[f"{target}_filesystem_bytes"] > 1.8 * GIB
 
 
-@pytest.mark.nightly
 def test_only_the_disks_grow_unless_asked(world: World) -> None:
     """Case 56: not asked, partitions and file systems stay as they are. Asked, they follow, on another node."""
     guest = with_file_systems(world, "fs-other")
@@ -279,7 +275,6 @@ def test_file_systems_grow_on_the_same_node(world: World) -> None:
     world.remove(guest)
 
 
-@pytest.mark.nightly
 def test_file_system_of_a_server_that_is_off(world: World) -> None:
     """Case 56: libguestfs does it if the node has it. If it was not done the run says so, and the server has its new disks all the same."""
     guest = with_file_systems(world, "fs-off", start=False)

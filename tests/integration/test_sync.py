@@ -79,6 +79,7 @@ def store(world: World) -> Iterator[str]:
     world.lab.unshare("other", ["node3"])
 
 
+@pytest.mark.nightly
 def test_who_sees_what_is_proven_by_those_who_answer(world: World, store: str) -> None:
     """Shared, local at the same path, and a node that is cut off meanwhile."""
     images = "/var/lib/libvirt/images"
@@ -156,6 +157,7 @@ def test_a_record_that_cannot_be_refreshed_does_not_fail_its_verb(world: World) 
         assert (known(world, guest) or {})["host"] == "node2"
 
 
+@pytest.mark.nightly
 def test_only_disks_that_are_not_shared_move(world: World, store: str) -> None:
     """Case 28: there, back, there again and confirmed. To a node that does not share it, both would move."""
     lab = world.lab
