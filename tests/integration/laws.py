@@ -157,8 +157,9 @@ def claims(lab: Lab, guest: GuestState) -> list[int]:
 
 
 def names_on(lab: Lab, node: str, word: str) -> list[str]:
-    """Files of a node's instances path and of libvirt's NVRAM folder whose name holds a word."""
-    found = lab.exec(node, "find", IMAGES, "/var/lib/libvirt/qemu/nvram", "-name", f"*{word}*", check=False).stdout
+    """Files of a node's instances path and of libvirt's NVRAM folder whose name holds a word; the word that `sync` writes is no part of any move."""
+    among = ("-name", f"*{word}*", "!", "-name", ".coldmove-storage-*")
+    found = lab.exec(node, "find", IMAGES, "/var/lib/libvirt/qemu/nvram", *among, check=False).stdout
     return sorted(found.splitlines())
 
 
