@@ -35,6 +35,8 @@ Environment = c.Mapping[str, "str | Path"]
 NEWEST_LOCK = threading.Lock()
 #: Whether what a change has no time for is tested as well.
 NIGHT = os.environ.get("COLDMOVE_NIGHTLY", "")
+#: Told to all commands, and by them to the labs that they bring up.
+RUN = str(os.getpid())
 NEWER_PYTHONS = ("3.14", "3.13", "3.12")
 
 # ansible-test makes a virtual environment per test and fetches a pip installer for it from a host that closed networks do not
@@ -79,6 +81,7 @@ class Run:
             "ANSIBLE_NOCOLOR": "true",
             "NO_COLOR": "1",
             "LC_ALL": "C.UTF-8",
+            "COLDMOVE_RUN": RUN,
             **{key: str(value) for key, value in (env or {}).items()},
         }
         tool = venv / "bin" / str(command[0])
@@ -124,9 +127,10 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def labs() -> set[str]:
-    """Return the names of the labs that have left a trace on this machine."""
+    """Return the names of the labs that this run of the gates has brought up, and that are there."""
     done = subprocess.run([sys.executable, ROOT / "tests" / "lab", "status"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    return {lab["name"] for lab in json.loads(done.stdout)} if done.returncode == 0 else set()
+    found = json.loads(done.stdout) if done.returncode == 0 else []
+    return {lab["name"] for lab in found if lab.get("run") == RUN}
 
 
 def take_down(names: c.Iterable[str]) -> None:
@@ -425,24 +429,18 @@ def choose(names: list[str]) -> list[Gate]:
     return [gate for gate in GATES if not names or gate.name in names]
 
 
-def stop_with(before: set[str]) -> c.Callable[[int, object], None]:
-    """Return what takes along everything that runs when this is interrupted."""
-
-    def stop(number: int, _frame: object) -> None:
-        print("\ninterrupted: cleaning up", flush=True)
-        for process in list(Run.alive):
-            end(process)
-        take_down(labs() - before)
-        os._exit(128 + number)
-
-    return stop
+def stop(number: int, _frame: object) -> None:
+    """Take along everything that runs when this is interrupted."""
+    print("\ninterrupted: cleaning up", flush=True)
+    for process in list(Run.alive):
+        end(process)
+    take_down(labs())
+    os._exit(128 + number)
 
 
 def main() -> None:
     """Run the gates, two at a time: the small ones, then those that bring labs up."""
     gates = choose(sys.argv[1:])
-    before = labs()
-    stop = stop_with(before)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     checkout_tree()
@@ -455,7 +453,7 @@ def main() -> None:
     with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
         outcomes = list(pool.map(lambda gate: attempt(gate, lock), [gate for gate in gates if not gate.lab]))
         outcomes += pool.map(lambda gate: attempt(gate, lock), [gate for gate in gates if gate.lab])
-    if left := labs() - before:
+    if left := labs():
         take_down(left)
         outcomes.append(Outcome(Gate("cleaning", lambda run: None), "FAILED", 0, f"a lab was left behind: {', '.join(sorted(left))}"))
         print(line(outcomes[-1]), flush=True)

@@ -82,6 +82,7 @@ class Lab(Faults, Guests):
             "name": self.name,
             "up": self._holder_or_none() is not None,
             "ready": state.ready,
+            "run": state.run,
             "inventory": str(self.paths.inventory),
             "nodes": [self._node_status(node) for node in state.nodes.values()],
             "guests": [vars(guest) for guest in state.guests.values()],
@@ -109,7 +110,7 @@ class Lab(Faults, Guests):
     def _up(self) -> None:
         """Make everything."""
         rootfs.check_machine()
-        state = State(self.name, {node.name: node for node in self._plan()})
+        state = State(self.name, {node.name: node for node in self._plan()}, run=os.environ.get("COLDMOVE_RUN", ""))
         for path in (self.paths.state / "cp", self.paths.data):
             path.mkdir(parents=True, mode=0o755)
         self.paths.save(state)

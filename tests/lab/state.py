@@ -79,13 +79,15 @@ class State:
     nodes: dict[str, NodeState] = field(default_factory=dict)
     guests: dict[str, GuestState] = field(default_factory=dict)
     ready: bool = False
+    #: What has brought it up, by $COLDMOVE_RUN: whoever cleans up after that takes along its labs and no others.
+    run: str = ""
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> State:
         """Rebuild from what asdict() made."""
         nodes = {name: NodeState(**{**node, "mounts": [Mount(**mount) for mount in node["mounts"]]}) for name, node in raw["nodes"].items()}
         guests = {name: GuestState(**guest) for name, guest in raw["guests"].items()}
-        return cls(raw["name"], nodes, guests, raw["ready"])
+        return cls(raw["name"], nodes, guests, raw["ready"], raw.get("run", ""))
 
     def node(self, name: str) -> NodeState:
         """The node of this name, or an error that lists the names."""
