@@ -35,6 +35,10 @@ options:
       - They can hold secrets, like the password of a graphics console. Use C(no_log) on a task that sets this.
     type: bool
     default: false
+  check_definition:
+    description: Also return RV(servers[].unreadable). All that was kept of each server is read for that.
+    type: bool
+    default: false
 seealso:
   - module: coldmove.libvirt.server_record
 """
@@ -77,6 +81,7 @@ servers:
       type: dict
     unreadable:
       description: Why the server could not be brought up by what was kept of it, definition, firmware variables and config drives. Empty if it could.
+      returned: O(check_definition=true)
       type: str
     storage:
       description:
@@ -114,7 +119,10 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.record_
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.server_records import ServerRecords
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
-FILTERS = {**{name: {"type": "str", "default": ""} for name in ("server", "host")}, "with_definition": {"type": "bool", "default": False}}
+FILTERS = {
+    **{name: {"type": "str", "default": ""} for name in ("server", "host")},
+    **{name: {"type": "bool", "default": False} for name in ("with_definition", "check_definition")},
+}
 
 
 def main() -> None:

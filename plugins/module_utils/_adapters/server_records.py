@@ -96,17 +96,23 @@ class ServerRecords:
         left = {row["server_uuid"]: busy[row["server_uuid"]] for row in rows if row["server_uuid"] in busy}
         return Saved({row["server_uuid"]: _told(row) for row in gone}, {}, left)
 
-    def find(self, server: str = "", host: str = "", with_definition: bool = False) -> list[Row]:
-        """The records that match all filters, by name; their ``storage`` is what is known of the directories that they use."""
+    def find(self, server: str = "", host: str = "", with_definition: bool = False, check_definition: bool = False) -> list[Row]:
+        """The records that match all filters, by name; their ``storage`` is what is known of the directories that they use.
+
+        ``check_definition``: ``unreadable`` says why a server could not be brought up by what was kept of it. That takes reading all of it.
+        """
         conditions = []
         if server:
             conditions.append(sa.or_(SERVERS.c.server_uuid == server.lower(), SERVERS.c.name == server))
         if host:
             conditions.append(SERVERS.c.host == host)
+        columns = [column for column in SERVERS.c if with_definition or check_definition or column.name not in DEFINITION]
         with self._looked_at.read() as connection:
             now, storage = self._looked_at.now(connection), self._storage(connection)
-            found = connection.execute(sa.select(SERVERS).where(*conditions).order_by(SERVERS.c.name, SERVERS.c.server_uuid))
+            found = connection.execute(sa.select(*columns).where(*conditions).order_by(SERVERS.c.name, SERVERS.c.server_uuid))
             rows = [_show(decode(row), storage, now) for row in found]
+        if check_definition:
+            rows = [{**row, "unreadable": definition_problem(row)} for row in rows]
         return rows if with_definition else [{name: value for name, value in row.items() if name not in DEFINITION} for row in rows]
 
     def storage(self) -> dict[str, dict[str, Row]]:
@@ -143,7 +149,6 @@ def _show(row: Row, storage: t.Mapping[str, t.Mapping[str, Row]], now: float) ->
     return {
         **row,
         "autostart": bool(row["autostart"]),
-        "unreadable": definition_problem(row),
         "storage": {directory: known[directory] for directory in storage_rules.directories(row["facts"]) if directory in known},
         "seen_at": iso(row["seen_at"]),
         "age_seconds": round(max(0.0, now - row["seen_at"]), 1),

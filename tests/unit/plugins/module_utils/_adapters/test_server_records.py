@@ -42,3 +42,14 @@ def test_looking_at_a_store_that_does_not_exist_does_not_create_it(place: Place)
     assert ServerRecords(**place, dry_run=True).find() == [] == list(ComputeServices(**place, dry_run=True).get())
     ServerRecords(**place, dry_run=True).save("A", [snapshot()])
     assert not Path(place["path"]).parent.exists()
+
+
+def test_a_damaged_definition_is_told_to_those_who_ask(place: Place) -> None:
+    kept = {"name": "web1", "state": "running", "autostart": True, "flavor": {}, "facts": {"disks": []}, "nvram": None, "config_drives": {}}
+    ServerRecords(**place).save(
+        "a", [{**kept, "server_uuid": uuid, "xml": f"<domain><uuid>{uuid}</uuid>{end}"} for uuid, end in (("u1", "</domain>"), ("u2", ""))]
+    )
+    looked = ServerRecords(**place, dry_run=True)
+    assert [bool(row["unreadable"]) for row in looked.find(check_definition=True)] == [False, True]
+    assert all("xml" not in row for row in looked.find(check_definition=True))
+    assert all("unreadable" not in row for row in looked.find())
