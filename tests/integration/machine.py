@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from lab import guest_image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("bash", "coreutils", "kmod", "lvm2", "mount", "python3", "python3-libvirt", "python3-lxml", "qemu-utils", "util-linux")
@@ -39,15 +39,24 @@ activation { udev_sync = 0 udev_rules = 0 monitoring = 0 }
 
 def run_in_machine(directory: Path, script: Path, modules: Sequence[str]) -> None:
     """Run a Python script as root of a machine of its own, with the collection on its path; AssertionError with all it said if it fails."""
+    files = {
+        "init": (INIT.format(modules=" ".join(modules)), 0o755),
+        "opt/lvm/lvm.conf": (LVM_CONF, 0o644),
+        "opt/script.py": (script.read_text(encoding="utf-8"), 0o644),
+    }
+    for path in sorted((ROOT / "plugins" / "module_utils").rglob("*.py")):
+        files[f"opt/ansible_collections/coldmove/libvirt/{path.relative_to(ROOT)}"] = (path.read_text(encoding="utf-8"), 0o644)
+    boot(directory, PACKAGES, files)
+
+
+def boot(directory: Path, packages: Sequence[str], files: Mapping[str, tuple[str, int]], *, memory_mb: int = 512, timeout_seconds: int = 300) -> None:
+    """Boot a machine of such packages, with such files (path: content and mode); AssertionError with all it said unless it says that all is well."""
     recipe, image, kernel = directory / "recipe", directory / "image", guest_image.find_kernel()
     recipe.mkdir()
-    (recipe / "packages").write_text("".join(f"{name}\n" for name in PACKAGES), encoding="ascii")
+    (recipe / "packages").write_text("".join(f"{name}\n" for name in packages), encoding="ascii")
     with tarfile.open(recipe / "ours.tar.gz", "w:gz") as archive:
-        add(archive, "init", INIT.format(modules=" ".join(modules)), 0o755)
-        add(archive, "opt/lvm/lvm.conf", LVM_CONF)
-        add(archive, "opt/script.py", script.read_text(encoding="utf-8"))
-        for path in sorted((ROOT / "plugins" / "module_utils").rglob("*.py")):
-            add(archive, f"opt/ansible_collections/coldmove/libvirt/{path.relative_to(ROOT)}", path.read_text(encoding="utf-8"))
+        for name, (content, mode) in files.items():
+            add(archive, name, content, mode)
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "SUPERMIN_KERNEL": str(kernel.image),
@@ -56,8 +65,9 @@ def run_in_machine(directory: Path, script: Path, modules: Sequence[str]) -> Non
     subprocess.run(["supermin", "--build", "-f", "ext2", str(recipe), "-o", str(image)], env=environment, check=True, timeout=300)
     said = subprocess.run(
         [
-            *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max,la57=off", "-m", "512", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"),
-            *("-kernel", str(image / "kernel"), "-initrd", str(image / "initrd"), "-append", "console=ttyS0 quiet panic=1 root=/dev/vda mitigations=off"),
+            *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max,la57=off", "-m", str(memory_mb), "-nodefaults", "-display", "none", "-no-reboot"),
+            *("-serial", "stdio", "-kernel", str(image / "kernel"), "-initrd", str(image / "initrd")),
+            *("-append", "console=ttyS0 quiet panic=1 root=/dev/vda mitigations=off"),
             *("-drive", f"file={image}/root,format=raw,if=virtio,snapshot=on"),
         ],
         env=environment,
@@ -65,7 +75,7 @@ def run_in_machine(directory: Path, script: Path, modules: Sequence[str]) -> Non
         stdout=subprocess.PIPE,
         text=True,
         errors="replace",
-        timeout=300,
+        timeout=timeout_seconds,
         check=False,
     ).stdout
     assert "MACHINE: well" in said, said

@@ -18,7 +18,7 @@ import typing as t
 
 from .._logic import storage as storage_rules
 from .._logic import transitions
-from .._logic.last_known import definition_problem
+from .._logic.kept_definition import definition_problem
 from .record_database import DEFAULT_PATH, HAS_SQLALCHEMY, Database
 from .record_rows import Row, decode, encode, iso
 

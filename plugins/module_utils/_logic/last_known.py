@@ -9,32 +9,14 @@
 from __future__ import annotations
 
 import typing as t
-from xml.etree import ElementTree
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.servers import location
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import UNDER_WAY, needs_cleaning
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Domain, Migration, Nodes
 
 Row = dict[str, t.Any]
 _OFF = ("shutoff", "crashed")
-
-
-def definition_problem(row: Row) -> str:
-    """Why the server could not be brought up by what was kept of it (``xml``, ``nvram``, ``config_drives``); empty if it could.
-
-    A store that was damaged, or written by hand, must not be found out about once the server's node has been switched off.
-    Runs on the records host, which has no lxml: that the parts can be read at all is the question here.
-    """
-    try:
-        uuid = ElementTree.fromstring(row["xml"] or "").findtext("uuid")
-    except ElementTree.ParseError as exc:
-        return f"its definition cannot be read: {exc}"
-    if uuid != row["server_uuid"]:
-        return f"its definition is that of {text.quoted(uuid)}"
-    kept = {"its NVRAM": row["nvram"], **{f"its config drive {name}": packed for name, packed in (row["config_drives"] or {}).items()}}
-    damaged = [text.shown(what) for what, packed in kept.items() if packed and not blobs.is_whole(packed)]
-    return f"what was kept of {', '.join(damaged)} is damaged" if damaged else ""
 
 
 class Own(t.TypedDict):

@@ -9,7 +9,7 @@ import itertools
 
 import pytest
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs, last_known
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import last_known
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import STATUSES, UNDER_WAY
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import a_domain, a_migration, a_node, a_silent_node, uuid_of
 
@@ -22,30 +22,6 @@ def kept_by(states: dict[str, str], migrations=()) -> list[str]:
     """Which nodes keep the server, if each sees it in this state."""
     nodes = {name: a_node(name, [a_domain(1, state=state)]) for name, state in states.items()}
     return [name for name, state in states.items() if last_known.own_servers([seen(state)], name, nodes, migrations)["servers"]]
-
-
-def kept(**more):
-    """What was kept of a server that could be brought up by it."""
-    return {"server_uuid": uuid_of(1), "xml": f"<domain><uuid>{uuid_of(1)}</uuid></domain>", "nvram": blobs.pack(b"vars"), "config_drives": None, **more}
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        ({}, ""),
-        ({"nvram": None, "config_drives": {"sda": blobs.pack(b"drive")}}, ""),
-        ({"xml": None}, "cannot be read"),
-        ({"xml": f"<domain><uuid>{uuid_of(1)}</uuid>"}, "cannot be read"),
-        ({"xml": f"<domain><uuid>{uuid_of(2)}</uuid></domain>"}, f"is that of '{uuid_of(2)}'"),
-        ({"xml": "<domain/>"}, "its definition is that of"),
-        ({"nvram": "not packed"}, "its NVRAM is damaged"),
-        ({"nvram": blobs.pack(b"vars")[:-9]}, "its NVRAM is damaged"),
-        ({"config_drives": {"sda": "eJw="}}, "its config drive sda is damaged"),
-    ],
-)
-def test_a_record_by_which_nothing_could_be_brought_up_is_told_apart(damage, words):
-    problem = last_known.definition_problem(kept(**damage))
-    assert words in problem if words else problem == ""
 
 
 def test_alone_it_is_the_nodes_own():
