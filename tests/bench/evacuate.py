@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Evacuate small servers from one node to two others on storage that all three share: from the proof that the node is off to each server running.
 
-- Time begins when the role ``fence`` has its proof. *to the proof* is what the playbook did before that: records, facts of the nodes, plan, looks at the node,
-  three readings of its power. The node has lost its power already, so its BMC has nothing to switch.
+- Time begins when the role ``fence`` has its proof, its last look included. *to the proof* is what the playbook did before that: records, facts of the
+  nodes, plan, looks at the node, three readings of its power. The node has lost its power already, so its BMC has nothing to switch.
 - A server runs when the status file of a dest's libvirtd says so, looked at every 20 ms from outside. The guests have no system: no boot is in it.
 - *by hand*: the same servers on the same nodes, with nothing but ``ssh NODE "virsh define; virsh start"``, all at once; no record, no claim, no proof.
 - All numbers of servers are evacuated from the same node, one after the other, each by a playbook of its own and then by hand. Each run has a new lab.
@@ -32,7 +32,7 @@ from bench.stage import BUILD, MIB, Played, Stage  # noqa: E402
 from lab import DiskSpec, GuestSpec, Lab  # noqa: E402
 
 LOST, DESTS = "node1", ("node2", "node3")
-PROOF = "Keep the proof"
+PROOF = "Keep the last look"
 _POLL = 0.02
 
 #: Tasks between the proof and a running server, by how their names end.
