@@ -81,7 +81,7 @@ def boot(directory: Path, packages: Sequence[str], files: Mapping[str, tuple[str
     assert "MACHINE: well" in said, said
 
 
-def add(archive: tarfile.TarFile, name: str, content: str, mode: int = 0o644) -> None:
+def add(archive: tarfile.TarFile, name: str, content: str, mode: int) -> None:
     """Put a text into an archive, with the folders above it."""
     for parent in reversed(Path(name).parents[:-1]):
         if str(parent) not in archive.getnames():

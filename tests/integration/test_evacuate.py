@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from integration import laws
+from integration.test_guard import GUARD
 
 from lab import MIB, DiskSpec, GuestSpec, bmc
 from lab.network import CONTROL_IPV4, bmc_address
@@ -120,9 +121,9 @@ def test_fence_evacuate_return_and_migrate_back(site: Site) -> None:
     assert lab.running_on(first) == [OTHER]
     assert "the records host has not answered" in lab.exec(LOST, "virsh", "start", first.uuid, check=False).stderr
     lab.mend(LOST)
-    lab.exec(LOST, "/usr/local/sbin/coldmove-guard", "--ask")
+    lab.exec(LOST, GUARD, "--ask")
     assert "evacuated to node2" in lab.exec(LOST, "virsh", "start", first.uuid, check=False).stderr
-    lab.exec(LOST, "/usr/local/sbin/coldmove-guard", "--retry", check=False)
+    lab.exec(LOST, GUARD, "--retry", check=False)
     assert lab.running_on(first) == [OTHER]
     assert lab.guest_state(LOST, first) is None and lab.guest_state(LOST, off) is None
     world.play("recover", host=LOST).check()

@@ -70,7 +70,8 @@ TTYPath=/dev/ttyS0
 [Install]
 WantedBy=multi-user.target
 """
-ACCOUNTS = ("root", "messagebus", "sshd", "libvirt-qemu", "nobody", "systemd-network")
+ACCOUNTS = ("libvirt-qemu", "nobody")
+"""Accounts of packages that have a number like that of a human."""
 
 
 def uuid(number: int) -> str:
