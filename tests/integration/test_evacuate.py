@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
-from integration import laws
+from integration import job_template, laws, runs
 from integration.test_guard import GUARD
 
 from lab import MIB, DiskSpec, GuestSpec, bmc
-from lab.network import CONTROL_IPV4, bmc_address
+from lab.network import CONTROL_IPV4, bmc_address, inside
 from lab.shell import wait_for
 
 if TYPE_CHECKING:
@@ -164,6 +168,51 @@ def test_local_disks(site: Site) -> None:
     assert lab.running_on(local) == [OTHER]
     for node in (OTHER, THIRD):
         lab.exec(node, "rm", "-f", image)
+
+
+def test_the_guard_has_what_is_left_cleaned(site: Site) -> None:
+    """A node that is back tells the records host, which has a controller elsewhere run `recover`: nobody types anything."""
+    lab = site.lab
+    local, shared, image = site.guest("left", DiskSpec(64 * MIB)), site.guest("survives"), "/var/lib/libvirt/images/golden.qcow2"
+    site.sync()
+    url = f"http://{CONTROL_IPV4}:8052{job_template.PATH}"
+    headers = ["-H", "Authorization: Bearer s3cret", "-H", "Content-Type: application/json"]
+    launch = ["curl", "-fsS", *headers, "-d", '{"extra_vars": {"host": "{host}"}}', url]
+    site.world.play("prepare", "--limit", "localhost,records", return_command=launch).check()
+    lab.kill(LOST)
+    lab.exec(OTHER, "qemu-img", "create", "-q", "-f", "qcow2", image, "32M")
+    site.evacuate(evacuate_image=image, accept_lost_disks="left/vda", target_host=OTHER).check()
+    lab.exec(OTHER, "rm", "-f", image)
+    try:
+        with jobs(site, "recover") as ended:
+            site.come_back()
+            assert laws.names_on(lab, LOST, "left")
+            assert "its cleaning has begun" in lab.exec(LOST, GUARD, "--retry", check=False).stderr
+            assert ended.readline() == "0\n"
+        for guest in (local, shared):
+            row = laws.record(lab, guest)
+            assert (row["status"], row["pending_hosts"]) == ("completed", [])
+            assert lab.running_on(guest) == [OTHER] and lab.guest_state(LOST, guest) is None
+        assert laws.names_on(lab, LOST, "left") == []
+        assert lab.exec(OTHER, "test", "-f", shared.files[0]).returncode == 0
+        assert "cleaning" not in lab.exec(LOST, GUARD, "--retry", check=False).stderr
+    finally:
+        site.world.play("prepare", "--limit", "localhost,records").check()
+
+
+@contextlib.contextmanager
+def jobs(site: Site, playbook: str) -> Iterator[IO[str]]:
+    """A controller at the lab's switch that launches a playbook for whoever has its token; yields what it prints of each job's end."""
+    controller = [sys.executable, job_template.__file__, CONTROL_IPV4, "8052", "s3cret"]
+    ansible = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(site.lab.inventory_path), f"coldmove.libvirt.{playbook}"]
+    argv = [*inside(site.lab.holder.pid), *controller, *ansible]
+    with subprocess.Popen(argv, cwd="/", env=runs.environment(1), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout
+        try:
+            assert server.stdout.readline() == "ready\n"
+            yield server.stdout
+        finally:
+            server.kill()
 
 
 @pytest.mark.nightly

@@ -275,8 +275,8 @@ def ssh(world: World, *words: str, account: str = "coldmove-guard", node: str = 
 
 @pytest.mark.parametrize(
     "words",
-    [("",), ("id",), ("sudo id",), ("coldmove-answer node2",), ("-tt", ""), ("-tt", "id"), ("-s", "sftp"), ("-A", "id"), ("-X", "id")],
-    ids=["shell", "command", "sudo", "other-node", "pty", "pty-command", "sftp", "agent", "x11"],
+    [("",), ("id",), ("sudo id",), ("coldmove-answer node2",), ("returned",), ("-tt", ""), ("-tt", "id"), ("-s", "sftp"), ("-A", "id"), ("-X", "id")],
+    ids=["shell", "command", "sudo", "other-node", "returned", "pty", "pty-command", "sftp", "agent", "x11"],
 )
 def test_one_answer_and_nothing_else(world: World, words: tuple[str, ...]) -> None:
     """Whatever is asked for, the answer is the one to this node; a terminal is refused."""

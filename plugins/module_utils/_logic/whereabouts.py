@@ -34,7 +34,9 @@ class Place(t.NamedTuple):
 
 
 def answer(host: str, migrations: t.Iterable[Row], servers: t.Iterable[Row], fenced: str = "") -> dict[str, t.Any]:
-    """What ``host`` is told: ``{version, host, away: [{server_uuid, name, to, migration, status}], managed: [server_uuid]}``.
+    """What ``host`` is told: ``{version, host, away: [{server_uuid, name, to, evacuated, migration, status}], managed: [server_uuid]}``.
+
+    ``evacuated``: an evacuation has left a copy of the server on ``host``, or may have; what another node has of it is another matter.
 
     ``fenced``: the words for a node that was given up and is not back in service. Whoever had it fenced may just be bringing its servers up
     elsewhere, one after the other, so that it starts none of them, whatever the records say of each by now (``withheld``).
@@ -66,7 +68,8 @@ def answer(host: str, migrations: t.Iterable[Row], servers: t.Iterable[Row], fen
         place, name = places.get(server), names[server]
         if server in evacuated:
             elsewhere = place is not None and place.host != host
-            away.append(_away(server, name, place.host if place and elsewhere else evacuated[server]["dest_host"], evacuated[server]))
+            entry = _away(server, name, place.host if place and elsewhere else evacuated[server]["dest_host"], evacuated[server])
+            away.append({**entry, "evacuated": True})
         elif place is None:
             away.append(_away(server, name, _other_end(host, uncleaned[server]), uncleaned[server]))
         elif place.host != host:
@@ -96,5 +99,4 @@ def _other_end(host: str, migration: Row) -> str | None:
 
 def _away(server: str, name: str, to: str | None, migration: Row | None) -> dict[str, t.Any]:
     told = migration or {}
-    evacuated = told.get("migration_type") == "evacuation"
-    return {"server_uuid": server, "name": name, "to": to, "evacuated": evacuated, "migration": told.get("uuid"), "status": told.get("status")}
+    return {"server_uuid": server, "name": name, "to": to, "evacuated": False, "migration": told.get("uuid"), "status": told.get("status")}

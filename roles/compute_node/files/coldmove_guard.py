@@ -6,7 +6,8 @@
 
     coldmove-guard               at boot, before libvirt: ask the records host; ends when it is safe to start libvirtd
     coldmove-guard --ask         ask once more, now
-    coldmove-guard --retry       ask if nobody has answered since boot; then undefine what was evacuated, and start what should have been autostarted
+    coldmove-guard --retry       ask if nobody has answered since boot; then undefine what was evacuated, have the records host see to the rest of it,
+                                 and start what should have been autostarted
     coldmove-guard --may-start   libvirt's hook: may the domain on stdin start? Exit code 1, and why on stderr, if not
     coldmove-guard --comes       libvirt's hook: the domain on stdin is coming here by a migration of libvirt's own
 
@@ -30,6 +31,8 @@ SETTINGS = Path("/etc/coldmove/guard.json")
 IDENTITY = Path("/etc/coldmove/id_ed25519")
 KNOWN_HOSTS = Path("/etc/coldmove/records_known_hosts")
 ACCOUNT = "coldmove-guard"
+#: The one word that the records host hears: this node is back, and has undefined what was evacuated.
+RETURNED = "returned"
 HOOK = Path("/etc/libvirt/hooks/qemu.d/coldmove")
 #: The last answer, for the boots at which nobody answers.
 LAST_ANSWER = Path("/var/lib/coldmove/managed.json")
@@ -206,8 +209,8 @@ def mark(folder: Path, uuid: str) -> Path:
 # --- asking
 
 
-def ask() -> Facts:
-    """One question to the records host. Raises NoAnswer."""
+def ask(word: str = "") -> Facts:
+    """One question to the records host, and a word for it. Raises NoAnswer."""
     told = settings()
     records = told["records"]
     options = {
@@ -222,8 +225,9 @@ def ask() -> Facts:
         "LogLevel": "ERROR",
     }
     command = ["ssh", "-F", "none", "-T", "-p", str(records["port"]), "-l", ACCOUNT, *(f"-o{name}={value}" for name, value in options.items())]
+    command += ["--", records["address"], *([word] if word else [])]
     try:
-        done = subprocess.run([*command, "--", records["address"]], stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, check=False)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise NoAnswer(f"{records['name']} did not answer within {ANSWER_SECONDS} s") from None
     except OSError as error:
@@ -285,8 +289,8 @@ def _told(state: Facts) -> str:
 
 
 def retry() -> int:
-    """Ask if nobody has answered since boot, or the node was not in service; then undefine what went on elsewhere, and start what was refused for want of
-    an answer and is to be autostarted.
+    """Ask if nobody has answered since boot, or the node was not in service; then undefine what went on elsewhere, have its files seen to, and start what
+    was refused for want of an answer and is to be autostarted.
     """
     state = since_boot()
     if not state or not _is_settled(state):
@@ -294,13 +298,13 @@ def retry() -> int:
         say(_told(state))
     if not state["answered"]:
         return 1
-    code = undefine_evacuated(state) or start_refused(state)
+    code = undefine_evacuated(state) or report_return(state) or start_refused(state)
     return code if _is_settled(state) else 1
 
 
 def undefine_evacuated(state: Facts) -> int:
     """Undefine what was evacuated and is up elsewhere; libvirt refuses what has snapshots or a saved state, `recover` tells of that. No file is deleted."""
-    gone = {entry["server_uuid"] for entry in state["away"] if entry["evacuated"] and entry.get("status") == "done" and not entry.get("withheld")}
+    gone = _gone(state)
     listed = virsh("list", "--inactive", "--uuid") if gone else None
     if listed and listed.returncode:
         return say(f"libvirt does not answer: {listed.stderr.strip()}")
@@ -312,6 +316,21 @@ def undefine_evacuated(state: Facts) -> int:
         write(UNDEFINED / f"{uuid}.json", {"uuid": uuid, "xml": definition.stdout})
         done = virsh("undefine", "--keep-nvram", uuid)
         say(f"undefined {uuid}, it was evacuated" if done.returncode == 0 else f"could not undefine {uuid}: {done.stderr.strip()}")
+    return 0
+
+
+def _gone(state: Facts) -> set[str]:
+    """What is up elsewhere by an evacuation that has not been cleaned up here."""
+    return {entry["server_uuid"] for entry in state["away"] if entry["evacuated"] and entry.get("status") == "done" and not entry.get("withheld")}
+
+
+def report_return(state: Facts) -> int:
+    """Tell the records host that this node is back. It has `recover` clean what is left of the evacuated servers here, if it was told how."""
+    if _gone(state):
+        try:
+            say(str(ask(RETURNED).get("return", "the records host does not know of returns; run prepare")))
+        except NoAnswer as no:
+            say(f"the records host was not told that this node is back: {no}")
     return 0
 
 

@@ -40,8 +40,12 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> t.Any:
     module.SETTINGS.write_text(json.dumps({"node": "node1", "records": {"name": "records1", "address": "192.0.2.1", "port": 22}, "wait_seconds": 0}))
     module.answers = []
     module.asked = 0
+    module.returns = []
 
-    def ask() -> t.Any:
+    def ask(word: str = "") -> t.Any:
+        if word:
+            module.returns.append(word)
+            return {"return": "its cleaning has begun"}
         module.asked += 1
         found = module.answers.pop(0) if module.answers else None
         if found is None:
@@ -287,11 +291,11 @@ def test_only_what_is_up_elsewhere_by_an_evacuation_is_undefined(guard: t.Any, m
     monkeypatch.setattr(guard, "virsh", virsh := Virsh(HERE, GONE))
     guard.answers = [{**ANSWER, "away": [{**AWAY, **change}]}]
     guard.retry()
-    assert virsh.off == [HERE, GONE]
+    assert virsh.off == [HERE, GONE] and guard.returns == []
     guard.answers = [ANSWER]
     guard.ask_and_note()
     assert guard.retry() == 0
-    assert virsh.off == [HERE]
+    assert virsh.off == [HERE] and guard.returns == [guard.RETURNED]
     assert guard.read(guard.UNDEFINED / f"{GONE}.json")["xml"] == f"<domain><uuid>{GONE}</uuid></domain>"
 
 
@@ -301,6 +305,34 @@ def test_what_libvirt_does_not_undefine_stays_for_recover(guard: t.Any, monkeypa
     assert guard.retry() == 0
     assert virsh.off == [HERE, GONE]
     assert f"could not undefine {GONE}: it has a saved state" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("answer", "words"), [({"return": "its cleaning has begun"}, "its cleaning has begun"), ({}, "run prepare"), (None, NO_ANSWER)])
+def test_that_the_node_is_back_is_told(
+    guard: t.Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: dict[str, t.Any] | None, words: str
+) -> None:
+    """What becomes of it is said; servers that wait are started whatever it is."""
+    guard.write(guard.LAST_ANSWER, ANSWER)
+    monkeypatch.setattr(guard, "virsh", virsh := Virsh(HERE, GONE))
+    start(guard, HERE)
+    asked = guard.ask
+
+    def ask(word: str = "") -> t.Any:
+        if word and answer is None:
+            raise guard.NoAnswer(NO_ANSWER)
+        return {**ANSWER, **(answer or {})} if word else asked()
+
+    monkeypatch.setattr(guard, "ask", ask)
+    guard.answers = [ANSWER]
+    assert guard.retry() == 0 and virsh.started == [HERE]
+    assert words in capsys.readouterr().err
+
+
+def test_without_libvirt_nothing_is_told(guard: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever cleans needs it."""
+    monkeypatch.setattr(guard, "virsh", Virsh(code=1))
+    guard.answers = [ANSWER]
+    assert guard.retry() == 1 and guard.returns == []
 
 
 def test_a_server_that_is_not_autostarted_stays_off(guard: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:

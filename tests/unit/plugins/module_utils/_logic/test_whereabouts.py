@@ -100,6 +100,13 @@ def test_an_evacuated_copy_is_away_whatever_a_sync_saw_later() -> None:
     assert everywhere([done, a_move("confirmed", "b", "c", at=20)], [seen("c", 99)]) == ("c", "c", "here")
 
 
+@pytest.mark.parametrize(("host", "status", "evacuated"), [("a", "done", True), ("c", "done", False), ("a", "completed", False), ("c", "completed", False)])
+def test_only_the_node_that_was_lost_has_a_copy_that_an_evacuation_left(host: str, status: str, evacuated: bool) -> None:
+    """What another node has of the server is not the guard's to undefine."""
+    (entry,) = whereabouts.answer(host, [a_move(status, kind="evacuation")], [])["away"]
+    assert (entry["to"], entry["evacuated"]) == ("b", evacuated)
+
+
 def test_what_was_known_later_decides() -> None:
     assert everywhere([a_move("confirmed")], [seen("a", 9)]) == ("b", "here", "b")
     assert everywhere([a_move("confirmed")], [seen("c", 11)]) == ("c", "c", "here")
