@@ -28,7 +28,7 @@ RETURN_COMMAND = Path("/etc/coldmove/return_command.json")
 #: One log for each node, of the last run. Who runs holds its lock.
 LOGS = Path("/var/log/coldmove")
 RETURNED = "returned"
-#: A node says it every minute, for as long as something of an evacuation is left there. The command begins again this long after its last word.
+#: A node says it every minute, for as long as something of an evacuation is left there. For the same, the command begins again this long after its last word.
 PAUSE_SECONDS = 600
 
 
@@ -51,11 +51,12 @@ def main(host: str) -> int:
 
 def on_return(host: str, away: list[dict[str, object]]) -> str:
     """Have a node that is back cleaned, if something of an evacuation is left there. Returns what was done about it."""
-    if not any(entry["evacuated"] and entry["status"] == "done" for entry in away):
+    left = sorted(str(entry["migration"]) for entry in away if entry["evacuated"] and entry["status"] == "done")
+    if not left:
         return f"nothing of an evacuation is left on {host}"
     try:
         command = json.loads(RETURN_COMMAND.read_text(encoding="utf-8"))
-        return begin(host, [word.replace("{host}", host) for word in command]) if command else _by_hand(host, "no return_command is set")
+        return begin(host, left, [word.replace("{host}", host) for word in command]) if command else _by_hand(host, "no return_command is set")
     except (OSError, ValueError) as error:
         return _by_hand(host, f"return_command: {error}")
 
@@ -64,20 +65,21 @@ def _by_hand(host: str, why: str) -> str:
     return f"{why}; next: ansible-playbook coldmove.libvirt.recover -e host={host}"
 
 
-def begin(host: str, command: list[str]) -> str:
-    """Begin the command, unless it is at work or has just been. It outlives this program. Raises OSError."""
+def begin(host: str, left: list[str], command: list[str]) -> str:
+    """Begin the command, unless it is at work, or has just been for all that is left (UUIDs of migrations). It outlives this program. Raises OSError."""
     LOGS.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = LOGS / f"return-{quote(host, safe='')}.log"
-    with open(path, "a", encoding="utf-8") as log:
+    with open(path, "a+", encoding="utf-8") as log:
         before = os.fstat(log.fileno())
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return f"it is being cleaned, see {path}"
-        if before.st_size and 0 <= time.time() - before.st_mtime < PAUSE_SECONDS:
+        log.seek(0)
+        if set(left).issubset(log.readline().split()) and 0 <= time.time() - before.st_mtime < PAUSE_SECONDS:
             return f"its cleaning has ended and has left something, see {path}; it begins again in {PAUSE_SECONDS // 60} minutes"
         log.truncate(0)
-        print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), *command, file=log, flush=True)
+        print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), *left, file=log, flush=True)
         # The lock is the log's, and whoever writes to the log has it.
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd="/", start_new_session=True)
     return f"its cleaning has begun, see {path}"

@@ -191,6 +191,18 @@ def test_one_at_a_time_and_not_again_at_once(back: Host) -> None:
     assert "begins" not in logged(back, "again"), "the log is the last run's"
 
 
+def test_what_is_new_does_not_wait(back: Host) -> None:
+    """A node that is lost twice in ten minutes."""
+    back.on_return("sh", "-c", "echo ends")
+    assert "has begun" in back.returned("A")
+    logged(back, "ends")
+    assert "has left something" in wait_for("the end", lambda: "is being" not in (told := back.returned("A")) and told, 10)
+    store = Records(path=back.store)
+    second = {"server_uuid": "00000000-0000-4000-8000-0000000000ff", "server_name": "web03"}
+    walk(store, store.open(**{**opening([candidate("B")], migration_type="evacuation"), **second}).after, "pre-migrating", "done")
+    assert "has begun" in back.returned("A")
+
+
 @pytest.mark.parametrize(
     ("command", "why"),
     [(None, "No such file"), ("[]", "no return_command is set"), ('["/no/such/program"]', "No such file"), ("{damaged", "return_command: ")],
