@@ -65,7 +65,7 @@ def main() -> None:
 
     Path("/run/sshd").mkdir(exist_ok=True)
     run("/usr/sbin/sshd", "-f", ANSWERS)
-    wait_for("the server that was refused for want of an answer", lambda: names() == ["known", "own"], 200)
+    wait_for("the server that was refused for want of an answer", lambda: names() == ["known", "own"], 600)
     assert names("--all") == ["known", "own"], "what was evacuated is still defined"
     assert Path("/var/lib/coldmove/undefined/00000000-0000-4000-8000-000000000003.json").is_file()
     wait_for("the end of asking", lambda: shown("coldmove-guard-retry.service", "ActiveState") == "inactive", 60)
