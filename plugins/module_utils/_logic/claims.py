@@ -37,6 +37,10 @@ def _growth(new: Amounts, old: Amounts) -> Amounts:
     return {name: max(0, new[name] - old[name]) for name in RESOURCES}
 
 
+def _difference(new: Amounts, old: Amounts) -> Amounts:
+    return {name: abs(new[name] - old[name]) for name in RESOURCES}
+
+
 def _larger(new: Amounts, old: Amounts) -> Amounts:
     return {name: max(new[name], old[name]) for name in RESOURCES}
 
@@ -52,8 +56,8 @@ def of_migration(migration: t.Mapping[str, t.Any]) -> list[Claim]:
     if not dest:
         return []
     if dest == source:
-        # The facts may count the old or the new size; adding the growth is right for one and too much for the other.
-        return [claim(dest, _larger(need, source_need), _growth(need, source_need))]
+        # The facts may count the old or the new size, and both must be possible: adding the difference is right for one and too much for the other.
+        return [claim(dest, _larger(need, source_need), _difference(need, source_need))]
     claims = [claim(dest, need, amounts(None))]
     if any(source_need.values()):
         claims.append(claim(source, source_need, amounts(None)))
@@ -93,6 +97,9 @@ def choose(
     rejected: list[dict[str, t.Any]] = []
     for candidate in candidates:
         wanted = of_migration({**migration, "dest_host": candidate["host"]})[0]
+        if candidate["host"] == migration["source_host"]:
+            # It has not begun, so the facts count the old size.
+            wanted = wanted._replace(counted=_growth(amounts(migration["need"]), amounts(migration["source_need"])))
         reasons = shortages(candidate, wanted, claims)
         if not reasons:
             return candidate["host"], rejected
