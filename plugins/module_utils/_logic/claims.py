@@ -64,8 +64,16 @@ def of_migration(migration: t.Mapping[str, t.Any]) -> list[Claim]:
     return claims
 
 
-def shortages(candidate: t.Mapping[str, t.Any], wanted: Claim, claims: t.Iterable[Claim]) -> list[str]:
-    """Why ``wanted`` does not fit on ``candidate`` (empty: it fits)."""
+def wanted(migration: t.Mapping[str, t.Any]) -> Claim:
+    """What a migration that has not begun asks of its dest. On its own node the facts count its old size, so that is the growth alone."""
+    claim = of_migration(migration)[0]
+    if migration["dest_host"] != migration["source_host"]:
+        return claim
+    return claim._replace(counted=_growth(amounts(migration["need"]), amounts(migration["source_need"])))
+
+
+def shortages(candidate: t.Mapping[str, t.Any], asked: Claim, claims: t.Iterable[Claim]) -> list[str]:
+    """Why ``asked`` does not fit on ``candidate`` (empty: it fits)."""
     counted = set(candidate["counted"])
     held_by = [claim for claim in claims if claim.host == candidate["host"]]
     capacity, used = amounts(candidate["capacity"]), amounts(candidate["used"])
@@ -75,7 +83,7 @@ def shortages(candidate: t.Mapping[str, t.Any], wanted: Claim, claims: t.Iterabl
 
     reasons = []
     for name in RESOURCES:
-        need, held = take(wanted, name), sum(take(claim, name) for claim in held_by)
+        need, held = take(asked, name), sum(take(claim, name) for claim in held_by)
         free = capacity[name] - used[name] - held
         if need > 0 and need > free:
             holders = _listed([f"migration {claim.migration_id} of {claim.server_name}" for claim in held_by if take(claim, name)])
@@ -96,11 +104,7 @@ def choose(
     """The first candidate that ``migration`` fits on, and those before it with their reasons."""
     rejected: list[dict[str, t.Any]] = []
     for candidate in candidates:
-        wanted = of_migration({**migration, "dest_host": candidate["host"]})[0]
-        if candidate["host"] == migration["source_host"]:
-            # It has not begun, so the facts count the old size.
-            wanted = wanted._replace(counted=_growth(amounts(migration["need"]), amounts(migration["source_need"])))
-        reasons = shortages(candidate, wanted, claims)
+        reasons = shortages(candidate, wanted({**migration, "dest_host": candidate["host"]}), claims)
         if not reasons:
             return candidate["host"], rejected
         rejected.append({"host": candidate["host"], "reasons": reasons})

@@ -111,7 +111,7 @@ def _more(server: Server, need: Amount, in_place: bool) -> Used:
     """What this resize takes on top of what the server's domain uses now. It stays one server."""
     ends = {"source_host": "source", "dest_host": "source" if in_place else "dest"}
     migration = {"id": 0, "server_uuid": "", "server_name": "", "need": need, "source_need": capacity.need_of(server), **ends}
-    claim = claims.of_migration(migration)[0]
+    claim = claims.wanted(migration)
     return _used((), [claim.counted if in_place else claim.uncounted])
 
 

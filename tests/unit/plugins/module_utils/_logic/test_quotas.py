@@ -155,7 +155,7 @@ def test_what_passes_is_within_the_limit_at_both_ends(moves: list[t.Any], there:
         if dest != source:
             used += new["vcpus"] + old["vcpus"]
         else:
-            used += max(new["vcpus"], new["vcpus"] * 2 - old["vcpus"])
+            used += new["vcpus"] + abs(new["vcpus"] - old["vcpus"])
     around = nodes(*on["a"], on_b=on["b"])
     assert quotas.usage("web", around, migrations).total["vcpus"] == used
     assert bool(reasons({"vcpus": limit}, around, migrations)) == (used + NEED["vcpus"] > limit)
