@@ -72,6 +72,18 @@ options:
     description: Compare the content that a guest would see on both ends before a file gets its final name.
     type: bool
     default: true
+  precopy:
+    description:
+      - Of O(state=offered). Disks are made as blank images of their own format, and exported as what a guest sees, for the source's QEMU to mirror into.
+      - With V(false) files cross as opaque bytes. What was made the other way is made anew.
+      - Not given, what is there stays as it is, and new files cross as opaque bytes.
+    type: bool
+  mirrored:
+    description:
+      - Of O(state=committed). The tokens of the exports that the source has mirrored disks to, by file id, as M(coldmove.libvirt.virt_held_copy) returned them.
+      - These disks are not compared now. Their files must be the ones that were served then.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -124,11 +136,11 @@ def receive(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     files = params["files"]
     if params["state"] == "offered":
         source = Peer(params["address"] or "", params["port"], paths.ACCOUNT, str(paths.IDENTITY), str(paths.KNOWN_HOSTS))
-        offered, changed = receiving.offer(journal, files, params["instances_path"], source, params["contents"])
+        offered, changed = receiving.offer(journal, files, params["instances_path"], source, params["contents"], params["precopy"])
         return {"changed": changed, "exports": offered}
     job = Job(journal, "verify")
     if params["state"] == "committed":
-        told = receiving.Told(params["owners"], params["lengths"], params["digests"] if params["verify"] else None)
+        told = receiving.Told(params["owners"], params["lengths"], params["digests"] if params["verify"] else None, params["mirrored"])
         before = job.status()["state"]
         return {"job": follow(job, lambda report: receiving.commit(journal, files, told, report), params), "changed": before != "done"}
     cancelled = job.cancel()
@@ -152,6 +164,8 @@ def main() -> None:
             "lengths": {"type": "dict", "default": {}},
             "owners": {"type": "dict", "default": {}},
             "verify": {"type": "bool", "default": True},
+            "precopy": {"type": "bool"},
+            "mirrored": {"type": "dict", "default": {}},
             **JOB_ARGS,
         },
         supports_check_mode=True,

@@ -79,6 +79,12 @@ owners:
   description: Owner, group and mode of each file, by file id, for M(coldmove.libvirt.virt_disk_receive).
   type: dict
   returned: O(state=held)
+mirrored:
+  description:
+    - If the disks were in step with the dest until the server was off, the names of the export sockets that took them in, by file id.
+    - Empty if there was no precopy, or if one of them was not in step to the end.
+  type: dict
+  returned: O(state=held)
 deleted:
   description: Paths that were deleted.
   type: list
@@ -101,7 +107,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import holding, merging
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import holding, merging, mirroring
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.files import owner_of
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
@@ -120,7 +126,8 @@ def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     with libvirt_host.connected(params["uri"]) as host:
         if params["state"] == "held":
             changed = holding.hold(journal, host, server, files)
-            return {"changed": changed, "owners": {file["id"]: owner_of(file["held_path"]) for file in files}}
+            owners = {file["id"]: owner_of(file["held_path"]) for file in files}
+            return {"changed": changed, "owners": owners, "mirrored": mirroring.conclude(journal)}
         return {"changed": holding.restore(journal, host, server, files, params["definition"], params["autostart"])}
 
 

@@ -93,6 +93,10 @@ move:
     exports:
       description: How many exports are being served.
       type: int
+    precopy:
+      description:
+        - How the precopy stands that this migration has begun here, V(running), V(in_step), V(over) (its guest is off) or V(lost). None if there was none.
+      type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -9,11 +9,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import traceback
 import typing as t
 import uuid as uuidlib
+from pathlib import Path
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.domain_xml import AGENT_CHANNEL
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
@@ -28,6 +31,8 @@ DEFAULT_URI = "qemu:///system"
 URI_ARGS: dict[str, t.Any] = {"uri": {"type": "str", "default": DEFAULT_URI}}
 
 STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
+#: Where libvirt keeps the pid of each QEMU.
+_QEMU_PID_DIR = Path("/run/libvirt/qemu")
 #: KEEP_TPM and TPM are known to libvirt from this version on.
 _TPM_FLAGS_SINCE = 8009000
 
@@ -73,7 +78,7 @@ def _is_unsupported(exc: t.Any) -> bool:
 
 
 class BlockJob(t.NamedTuple):
-    """How far the block job of a disk is, in bytes. ``ready``: both images are in step, it waits for the pivot."""
+    """How far the block job of a disk is, in bytes. ``ready``: both images are in step, and stay so; it waits for the pivot."""
 
     done: int
     total: int
@@ -295,7 +300,32 @@ class LibvirtHost:
             if domain.isActive():
                 raise ColdmoveError(f"cannot ask for the block job of disk {target}: {exc.get_error_message()}") from exc
             return None
-        return BlockJob(int(info["cur"]), int(info["end"]), "<mirror " in mirror and "ready='yes'" in mirror and info["cur"] == info["end"])
+        return BlockJob(int(info["cur"]), int(info["end"]), "<mirror " in mirror and "ready='yes'" in mirror)
+
+    def mirror_socket(self, domain: Domain, target: str) -> str | None:
+        """The unix socket that a disk of a running domain is mirrored to; None if it is not, or to something else."""
+        with _explained("cannot read the domain's XML"):
+            return domain_xml.mirror_sockets(domain.XMLDesc(0)).get(target)
+
+    def begin_mirror(self, domain: Domain, target: str, socket: str, export: str, bytes_per_second: int = 0) -> None:
+        """Begin to mirror a disk of a running guest to an NBD export; ``bytes_per_second`` (0: no limit) bounds what is copied beside the guest's own writes.
+
+        The writes of the guest go to both ends before they are acknowledged (a mirror in the background loses those of the last instant). The export is
+        there already, and the mirror is not part of the definition. Ends with the guest, or by cancel_block_job().
+        """
+        flags = libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT | libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB | libvirt.VIR_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES
+        options = {libvirt.VIR_DOMAIN_BLOCK_COPY_BANDWIDTH: bytes_per_second} if bytes_per_second else {}
+        with _explained(f"disk {target} cannot be mirrored"):
+            domain.blockCopy(target, domain_xml.nbd_disk(socket, export), options, flags)
+
+    def account_of(self, domain: Domain) -> int:
+        """The user id that the QEMU of a running domain has."""
+        name = self.identity(domain)[1]
+        try:
+            pid = int((_QEMU_PID_DIR / f"{name}.pid").read_text(encoding="ascii"))
+            return os.stat(f"/proc/{pid}").st_uid
+        except (OSError, ValueError) as exc:
+            raise ColdmoveError(f"the QEMU process of server {name} is not to be found in {_QEMU_PID_DIR}: {exc}") from exc
 
     def begin_commit(self, domain: Domain, target: str) -> None:
         """Begin to write a running guest's overlay into the image that it stands on; the job is then ready for the pivot, and stays so."""

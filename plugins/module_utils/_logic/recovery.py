@@ -31,12 +31,23 @@ BEFORE_HOLD = ("accepted", "pre-migrating")
 
 Name = t.Literal["roll_back", "finish", "resume_confirm", "resume_revert", "clean_gone", "clean_pending", "clean_returned", "nothing", "blocked"]
 
+#: ``end_precopy`` ends the mirror of a running guest's disks, which goes on alone.
 #: ``withdraw_dest`` stops the guest on dest and undefines it there, its files stay; ``clean_dest`` deletes the files that the record names there.
 #: ``restore_source`` brings the held copy back, defined and off; ``delete_held`` deletes it; ``merge_held`` makes it one with the overlays on top of it.
 #: ``clean_source`` removes what a node that has returned has of a server that was evacuated from it.
 #: ``close`` writes the outcome into the record and closes the journals.
 Step = t.Literal[
-    "withdraw_dest", "define_dest", "start_dest", "restore_source", "start_source", "clean_dest", "delete_held", "merge_held", "clean_source", "close"
+    "end_precopy",
+    "withdraw_dest",
+    "define_dest",
+    "start_dest",
+    "restore_source",
+    "start_source",
+    "clean_dest",
+    "delete_held",
+    "merge_held",
+    "clean_source",
+    "close",
 ]
 #: The order in which every decision has its steps, and roles/recover/tasks/act.yml takes them.
 ORDER: tuple[Step, ...] = t.get_args(Step)
@@ -168,6 +179,10 @@ class _Case:
     @property
     def was_running(self) -> bool:
         return (self.record.get("old_power_state") or "running") == "running"
+
+    def precopies(self) -> bool:
+        """Whether the source has begun to mirror the disks of the running guest."""
+        return bool(self.source and self.source.get("precopy"))
 
     def source_complete(self) -> bool:
         """Every file is on the source, under its own or its held name; a guest that runs there needs no further proof."""
@@ -353,6 +368,8 @@ def _roll_back(case: _Case) -> Decision:
 def _steps_back(case: _Case) -> list[Step]:
     # Out of service on dest first: two definitions that can both be started must never be.
     steps: list[Step] = ["withdraw_dest"] if case.dest_domain in ("defined", "running") else []
+    if case.precopies():
+        steps.append("end_precopy")
     if case.source_domain != "running":
         # Also for a domain that is defined: an interrupted step may have left files under their held names.
         steps.append("restore_source")

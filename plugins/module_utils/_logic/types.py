@@ -52,6 +52,7 @@ class JournalSummary(t.TypedDict, total=False):
     epoch: int
     contact_age_seconds: float | None
     job: t.Any
+    precopy: str | None
 
 
 class NodeFacts(t.TypedDict, total=False):
@@ -303,6 +304,7 @@ class MoveState(t.TypedDict, total=False):
     files: dict[str, str]
     job: t.Any
     exports: int
+    precopy: str | None
 
 
 Nodes = t.Mapping[str, Node]

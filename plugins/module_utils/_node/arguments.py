@@ -38,14 +38,14 @@ FILES_ARG: dict[str, t.Any] = {
 JOB_ARGS: dict[str, t.Any] = {"wait_seconds": {"type": "int", "default": 5}, "attach": {"type": "bool", "default": False}}
 
 
-def follow(job: Job, work: Work, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """Start ``work`` unless it runs or is done (or only look, with ``attach``), wait ``wait_seconds``; the job's status.
+def follow(job: Job, work: Work, params: t.Mapping[str, t.Any], enough: t.Callable[[], bool] = lambda: False) -> dict[str, t.Any]:
+    """Start ``work`` unless it runs or is done (or only look, with ``attach``), wait ``wait_seconds`` or until it is ``enough``; the job's status.
 
     Raises ColdmoveError if it failed or its process died.
     """
     if not params["attach"]:
         job.ensure_started(work)
-    status = job.wait(params["wait_seconds"])
+    status = job.wait(params["wait_seconds"], enough)
     if status["state"] in ("failed", "died", "absent"):
         raise ColdmoveError(status.get("error") or f"job {job.name} {status['state']}: its process is gone without a result", job=status)
     return status

@@ -126,7 +126,7 @@ def _merge_running(host: LibvirtHost, server_uuid: str, file: MoveFile, stall_ti
     begun = moved_at = time.monotonic()
     before = -1
     while (job := host.block_job(domain, target)) is not None:
-        if job.ready:
+        if job.ready and job.done == job.total:
             return True
         if job.done != before:
             before, moved_at = job.done, time.monotonic()

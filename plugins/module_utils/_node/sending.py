@@ -37,6 +37,8 @@ class Order(t.NamedTuple):
     """What to send: ``files`` (move files, read from their held_path), where to, and how."""
 
     files: list[dict[str, t.Any]]
+    #: ids of those whose export is an image of their format, into which what the guest sees is to be written
+    images: t.Collection[str]
     #: file id -> local socket of the data channel behind which its export is
     sockets: dict[str, str]
     verify: bool
@@ -53,8 +55,9 @@ def probe(order: Order) -> None:
     for file in order.files:
         nodefiles.prove_names(file["held_path"])
         size = exports.probe(order.sockets[file["id"]], file["id"])
-        if size < file["size_bytes"]:
-            raise ColdmoveError(f"the dest offers {size} bytes for {file['id']}, which needs {file['size_bytes']}")
+        needed = file["virtual_bytes"] if file["id"] in order.images else file["size_bytes"]
+        if size < needed:
+            raise ColdmoveError(f"the dest offers {size} bytes for {file['id']}, which needs {needed}")
 
 
 def forget(migration_uuid: str) -> None:
@@ -146,14 +149,16 @@ class _Copy:
             raise ColdmoveError(f"qemu-img could not copy {file['held_path']} to the dest: {words or 'the channel broke'}")
 
     def _command(self, file: dict[str, t.Any]) -> list[str]:
-        # The file crosses as opaque bytes: snapshots, bitmaps and layout stay, and dest needs no knowledge of the format.
+        # A file crosses as opaque bytes: snapshots, bitmaps and layout stay, and dest needs no knowledge of the format. Only what a precopy that
+        # broke at the last moment has left is an image of its own there.
+        source_format = file["format"] if file["id"] in self._order.images else "raw"
         command = ["setpriv", "--pdeathsig", "KILL", "qemu-img", "convert", "-n", "-W", "-m", str(exports.CONNECTIONS)]
         if self._order.fresh and not self.retries:
             command.append("--target-is-zero")  # after a broken attempt the zeroes must be sent too
         if self._order.bandwidth_limit:
             command += ["-r", str(self._order.bandwidth_limit)]
         target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={self._order.sockets[file['id']]},file.export={file['id']}"
-        return [*command, "--image-opts", "--target-image-opts", exports.image_options(file["held_path"], "raw"), target]
+        return [*command, "--image-opts", "--target-image-opts", exports.image_options(file["held_path"], source_format), target]
 
     def _watch(self, process: subprocess.Popen[str], before: int) -> None:
         wakes = 0
