@@ -420,7 +420,8 @@ def nbd_disk(socket: str, export: str) -> str:
     etree.SubElement(disk, "driver", name="qemu", type="raw")
     source = etree.SubElement(disk, "source", protocol="nbd", name=export)
     etree.SubElement(source, "host", transport="unix", socket=socket)
-    return t.cast(str, etree.tostring(disk, encoding="unicode"))
+    text: str = etree.tostring(disk, encoding="unicode")
+    return text
 
 
 def used_paths(xml: str) -> list[str]:
