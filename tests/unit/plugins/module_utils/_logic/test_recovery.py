@@ -758,3 +758,11 @@ def test_commands_by_status(status, verbs):
 def test_commands_while_another_run_is_alive_and_for_left_overs():
     assert recovery.legal_commands(record("migrating"), "alive") == ["ansible-playbook coldmove.libvirt.status -e server=web1"]
     assert recovery.legal_commands(record("error", pending_hosts=["b"])) == ["ansible-playbook coldmove.libvirt.recover -e server=web1"]
+
+
+@pytest.mark.parametrize("status", ["pre-migrating", "migrating"])
+@pytest.mark.parametrize("precopy", ["running", "in_step", "lost", "over"])
+def test_a_precopy_is_ended_before_its_files_are_deleted(status, precopy):
+    decision = recovery.decide(record(status), {**SOURCE_ON, "precopy": precopy}, TEMP)
+    assert (decision["decision"], decision["steps"]) == ("roll_back", ["end_precopy", "clean_dest", "close"])
+    assert "end_precopy" not in recovery.decide(record(status), SOURCE_ON, TEMP)["steps"]

@@ -115,11 +115,10 @@ class Move:
                 sizes = {"size_bytes": os.path.getsize(file["held_path"]), "allocated_bytes": allocated(file["held_path"])}
                 file.update({**sizes, "virtual_bytes": sizes["size_bytes"], **file})
 
-    def offer(self) -> dict[str, t.Any]:
+    def offer(self, precopy: bool | None = None) -> dict[str, t.Any]:
         self.measure()
-        return receive(
-            self.journal, {"state": "offered", "files": self.files, "address": "node1", "port": 22, "instances_path": str(self.dest), "contents": {}}
-        )
+        where = {"address": "node1", "port": 22, "instances_path": str(self.dest)}
+        return receive(self.journal, {"state": "offered", "files": self.files, **where, "contents": {}, "precopy": precopy})
 
     def send(self, tokens: dict[str, str], **more: t.Any) -> dict[str, t.Any]:
         common = {"state": "sent", "files": self.files, "exports": tokens, "verify": True, "bandwidth_limit": 0, "stall_timeout": PATIENCE}
@@ -127,7 +126,7 @@ class Move:
 
     def commit(self, digests: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:
         lengths = {file["id"]: os.path.getsize(file["held_path"]) for file in self.files if file["way"] == "copy"}  # as send() tells them
-        common = {"state": "committed", "files": self.files, "digests": digests, "lengths": lengths, "verify": True, "owners": {}}
+        common = {"state": "committed", "files": self.files, "digests": digests, "lengths": lengths, "verify": True, "owners": {}, "mirrored": {}}
         return receive(self.journal, {**common, "wait_seconds": PATIENCE, "attach": False, **more})
 
     def discard(self) -> dict[str, t.Any]:
@@ -215,6 +214,80 @@ def test_a_swap_disk_is_blank_on_dest(move: Move) -> None:
     assert (digest["virtual_bytes"], digest["read_bytes"]) == (8 * MIB, 0)
 
 
+# --- mirrored while the guest ran: the dest has images of the disks' own formats
+
+
+def mirror(move: Move, offered: dict[str, str], content: Path) -> None:
+    """What QEMU's mirror does: what the guest sees is written into each export."""
+    for name, token in offered.items():
+        target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={paths.OFFERS_DIR / token},file.export={name}"
+        qemu_img("convert", "-n", "-f", "raw", "--target-image-opts", content, target)
+
+
+def a_disk(move: Move, image_format: str) -> Path:
+    """A disk on the source, and what its guest sees."""
+    content = sparse(move.root / "content", 8 * MIB, (0, noise(70_000)), (5 * MIB, noise(MIB, 2)))
+    qemu_img("convert", "-f", "raw", "-O", image_format, content, move.add("vda", image_format, virtual_bytes=8 * MIB))
+    return content
+
+
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+def test_a_mirrored_disk_gets_its_name_without_being_read_again(move: Move, image_format: str) -> None:
+    content = a_disk(move, image_format)
+    offered = move.offer(precopy=True)["exports"]
+    mirror(move, offered, content)
+    move.commit({}, mirrored=offered)
+    final = Path(move.files[0]["dest_path"])
+    assert qemu_images.info(str(final), image_format).virtual_bytes == 8 * MIB
+    qemu_img("compare", "-f", image_format, "-F", "raw", final, content)
+    assert move.offer() == {"changed": False, "exports": {}}
+
+
+def test_what_was_mirrored_into_other_files_is_no_copy(move: Move) -> None:
+    """A dest that was started anew has made its files anew: what the source says of the old ones does not count."""
+    a_disk(move, "qcow2")
+    before = move.offer(precopy=True)["exports"]
+    paths.BOOT_MARK.write_text("another boot")
+    after = move.offer()["exports"]
+    assert set(before.values()) & set(after.values()) == set()
+    with pytest.raises(ColdmoveError, match="went to other files"):
+        receiving.commit(Journal(MOVE), move.files, receiving.Told({}, {}, None, before), lambda _progress: None)
+    assert not Path(move.files[0]["dest_path"]).exists()
+
+
+def test_a_dest_that_was_started_anew_takes_the_bytes_of_the_file(move: Move) -> None:
+    """The precopy is lost with it: the cold copy crosses as it always does."""
+    a_disk(move, "qcow2")
+    move.offer(precopy=True)
+    paths.BOOT_MARK.write_text("another boot")
+    move.carry()
+    assert move.same("vda")
+
+
+def test_there_is_no_precopy_after_all(move: Move) -> None:
+    """What was made for it gives way to a file for the bytes."""
+    a_disk(move, "qcow2")
+    before = move.offer(precopy=True)["exports"]
+    after = move.offer(precopy=False)["exports"]
+    assert before != after
+    assert move.offer(precopy=False) == {"changed": False, "exports": after}
+    sent = move.send(after)
+    move.commit(sent["job"]["result"]["digests"])
+    assert move.same("vda")
+
+
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+def test_a_precopy_that_broke_at_the_last_moment_is_made_whole_while_the_guest_is_off(move: Move, image_format: str) -> None:
+    """Old content of the mirror is written over, zeroes too, and both ends are compared before anything gets its name."""
+    content = a_disk(move, image_format)
+    offered = move.offer(precopy=True)["exports"]
+    mirror(move, offered, sparse(move.root / "older", 8 * MIB, (0, noise(8 * MIB, 9))))
+    move.journal.note(precopied=offered, written_to=sorted(offered.values()))  # as the precopy does
+    sent = move.send(offered)["job"]["result"]
+    move.commit(sent["digests"])
+    qemu_img("compare", "-f", image_format, "-F", "raw", move.files[0]["dest_path"], content)
+
+
 # --- evacuated: what the lost node had alone is made anew
 
 
@@ -296,7 +369,7 @@ def test_a_disk_from_an_image_may_be_killed_at_any_point(move: Move, disk_format
     noted = (move.journal.directory / "journal.json").read_bytes()
 
     def commit() -> None:
-        receiving.commit(Journal(MOVE), move.files, receiving.Told({}, {}, None), lambda _progress: None)
+        receiving.commit(Journal(MOVE), move.files, receiving.Told({}, {}, None, {}), lambda _progress: None)
 
     def check(_point: int) -> None:
         if final.exists() and not temporary.exists():
@@ -330,7 +403,8 @@ def test_a_dest_that_started_anew_does_not_use_what_it_had_made_from_an_image(mo
 
 
 def restored(move: Move, contents: dict[str, str]) -> dict[str, t.Any]:
-    return receive(move.journal, {"state": "offered", "files": move.files, "address": "", "port": 22, "instances_path": str(move.dest), "contents": contents})
+    where = {"address": "", "port": 22, "instances_path": str(move.dest)}
+    return receive(move.journal, {"state": "offered", "files": move.files, **where, "contents": contents, "precopy": None})
 
 
 def test_what_the_record_kept_is_restored_byte_by_byte(move: Move) -> None:
@@ -365,7 +439,7 @@ def test_a_restore_may_be_killed_at_any_point(move: Move) -> None:
     def make() -> None:
         journal = Journal(MOVE)
         receiving.offer(journal, move.files, str(move.dest), channel.Peer("", 22, "", "", ""), contents)
-        receiving.commit(journal, move.files, receiving.Told({}, {}, None), lambda _progress: None)
+        receiving.commit(journal, move.files, receiving.Told({}, {}, None, {}), lambda _progress: None)
 
     def check(_point: int) -> None:
         if Path(file["dest_path"]).exists():
@@ -434,7 +508,7 @@ def test_a_commit_of_a_disk_that_grows_may_be_killed_at_any_point(move: Move, im
     copy, noted = temporary.read_bytes(), (move.journal.directory / "journal.json").read_bytes()
 
     def commit() -> None:
-        receiving.commit(Journal(MOVE), move.files, receiving.Told({}, told["lengths"], told["digests"]), lambda _progress: None)
+        receiving.commit(Journal(MOVE), move.files, receiving.Told({}, told["lengths"], told["digests"], {}), lambda _progress: None)
 
     def check(_point: int) -> None:
         commit()
@@ -785,7 +859,7 @@ def test_dest_may_be_killed_at_any_point(move: Move) -> None:
     peer = channel.Peer("node1", 22, "coldmove", "", "")
     steps: list[t.Callable[[], t.Any]] = [
         lambda: receiving.offer(Journal(MOVE), move.files, str(move.dest), peer),
-        lambda: receiving.commit(Journal(MOVE), move.files, receiving.Told({}, {}, None), lambda _progress: None),
+        lambda: receiving.commit(Journal(MOVE), move.files, receiving.Told({}, {}, None, {}), lambda _progress: None),
         lambda: receiving.discard(Journal(MOVE), move.files),
     ]
 
