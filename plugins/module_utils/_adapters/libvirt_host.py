@@ -91,6 +91,13 @@ class LibvirtHost:
     def __init__(self, connection: t.Any) -> None:
         self.connection = connection
 
+    def alive(self) -> bool:
+        """Whether libvirt still answers on this connection."""
+        try:
+            return bool(self.connection.isAlive())
+        except libvirt.libvirtError:
+            return False
+
     # --- the node
 
     def versions(self) -> dict[str, int]:
@@ -297,7 +304,7 @@ class LibvirtHost:
                 return None
             mirror = domain.XMLDesc(0).partition(f"<target dev='{target}'")[0].rpartition("<disk ")[2]
         except libvirt.libvirtError as exc:
-            if domain.isActive():
+            if self.state_of(domain) not in ("shutoff", "absent"):
                 raise ColdmoveError(f"cannot ask for the block job of disk {target}: {exc.get_error_message()}") from exc
             return None
         return BlockJob(int(info["cur"]), int(info["end"]), "<mirror " in mirror and "ready='yes'" in mirror)

@@ -36,6 +36,8 @@ RESTARTS = 5
 _PARTING_SECONDS = 1.0
 #: How long the verdict of a mirror is waited for once the guest is off.
 VERDICT_SECONDS = 20.0
+#: How long a libvirt that is away is waited for.
+_LIBVIRT_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _REPORT_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
@@ -105,7 +107,7 @@ def precopy(order: Order, report: Report) -> dict[str, t.Any]:
     paths.MIRRORS_DIR.mkdir(mode=0o711, exist_ok=True)
     for restarts in range(RESTARTS + 1):
         try:
-            with libvirt_host.connected() as host, _Mirrors(host, order, begun, restarts, report) as mirrors:
+            with _Mirrors(order, begun, restarts, report) as mirrors:
                 reason = mirrors.follow()
             return {"off": True, "mirrored": not reason, "begun": True, "reason": reason, "restarts": restarts, "seconds": _since(begun)}
         except _CannotBegin as exc:
@@ -138,9 +140,10 @@ def _await_other_end(order: Order, lost: _LinkLost, report: Report) -> None:
 class _Mirrors:
     """The mirrors of all disks of one server, from their begin to their end."""
 
-    def __init__(self, host: libvirt_host.LibvirtHost, order: Order, begun: float, restarts: int, report: Report) -> None:
-        self._host, self._order, self._report = host, order, report
-        self._domain = host.domain(order.server_uuid)
+    def __init__(self, order: Order, begun: float, restarts: int, report: Report) -> None:
+        self._order, self._report = order, report
+        self._libvirt = contextlib.ExitStack()
+        self._connect()
         self._begun, self._restarts = begun, restarts
         self._relays: dict[str, Relay] = {}
         self._ready: set[str] = set()
@@ -148,6 +151,23 @@ class _Mirrors:
         self._moved_at = time.monotonic()
         self._done_before = -1
         self._reported_at = 0.0
+
+    def _connect(self) -> None:
+        self._libvirt.close()
+        self._host = self._libvirt.enter_context(libvirt_host.connected())
+        self._domain = self._host.domain(self._order.server_uuid)
+
+    def _connect_again(self) -> None:
+        """libvirtd may be started anew at any time, for an update; QEMU and its mirrors go on meanwhile. Raises ColdmoveError if it does not come back."""
+        deadline = time.monotonic() + _LIBVIRT_SECONDS
+        while True:
+            try:
+                self._connect()
+                return
+            except ColdmoveError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)
 
     def __enter__(self) -> _Mirrors:
         try:
@@ -180,13 +200,20 @@ class _Mirrors:
             with contextlib.suppress(ColdmoveError):
                 if self._host.mirror_socket(self._domain, target) == str(_socket(self._order.sockets[target])):
                     self._host.cancel_block_job(self._domain, target)
+        self._libvirt.close()
 
     def follow(self) -> str:
         """Until the guest is off; then why the dest's copy is not complete, empty if it is. Raises ColdmoveError if the mirror ends before the guest does."""
-        while self._host.state_of(self._domain) in _ON:
-            self._look()
+        while True:
+            try:
+                if self._host.state_of(self._domain) not in _ON:
+                    return self._judge()
+                self._look()
+            except ColdmoveError:
+                if self._host.alive():
+                    raise
+                self._connect_again()
             time.sleep(_POLL_SECONDS)
-        return self._judge()
 
     def _look(self) -> None:
         for target, relay in self._relays.items():
@@ -194,7 +221,7 @@ class _Mirrors:
                 relay.break_off()
             if relay.ended and self._runs_on():
                 raise self._lost(target, relay)
-        jobs = {target: self._host.block_job(self._domain, target) for target in self._relays}
+        jobs = {target: self._job(target) for target in self._relays}
         if None in jobs.values():
             return  # it has just ended, or the guest has: the next look tells
         found = [job for job in jobs.values() if job]
@@ -206,6 +233,15 @@ class _Mirrors:
             self._was_in_step, self._reported_at = in_step, time.monotonic()
             step = "in step" if in_step else "precopy"
             self._report({**progress(step, done, total, time.monotonic() - self._begun), "in_step": in_step, "restarts": self._restarts})
+
+    def _job(self, target: str) -> libvirt_host.BlockJob | None:
+        """The mirror of a disk. A QEMU that is just ending cannot be asked; what that means is told by its connections and its state."""
+        try:
+            return self._host.block_job(self._domain, target)
+        except ColdmoveError:
+            if not self._host.alive():
+                raise
+            return None
 
     def _runs_on(self) -> bool:
         """Whether the guest still executes although a connection of its QEMU is closed: a QEMU that ends is gone within a moment."""

@@ -39,6 +39,7 @@ class Guest:
         self.refuses = ""
         self.client: t.Any = None
         self.socket = ""
+        self.libvirt = True
 
     # what libvirt is asked
 
@@ -48,7 +49,12 @@ class Guest:
     def account_of(self, _domain: t.Any) -> int:
         return os.getuid()
 
+    def alive(self) -> bool:
+        return self.libvirt
+
     def state_of(self, _domain: t.Any) -> str:
+        if not self.libvirt:
+            raise ColdmoveError("client socket is closed")
         return self.state
 
     def mirror_socket(self, _domain: t.Any, _target: str) -> str | None:
@@ -102,6 +108,8 @@ class Side:
 
     @contextlib.contextmanager
     def connected(self) -> t.Iterator[Guest]:
+        if not self.guest.libvirt:
+            raise ColdmoveError("cannot connect to libvirt")
         yield self.guest
 
     def serve(self) -> None:
@@ -193,6 +201,19 @@ def test_it_begins_anew_after_a_break(side: Side) -> None:
     side.guest.power_off()
     side.end()
     assert (side.result["mirrored"], side.result["restarts"]) == (True, 1)
+
+
+def test_libvirtd_is_started_anew(side: Side) -> None:
+    """QEMU goes on mirroring meanwhile, and nothing is begun anew."""
+    side.begin()
+    side.in_step()
+    side.guest.libvirt = False
+    time.sleep(0.5)
+    side.guest.write()
+    side.guest.libvirt = True
+    side.guest.power_off()
+    side.end()
+    assert (side.result["mirrored"], side.result["restarts"]) == (True, 0)
 
 
 def test_the_other_end_stays_away(side: Side) -> None:
