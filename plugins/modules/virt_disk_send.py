@@ -83,7 +83,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, sending
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, proving, sending
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
@@ -106,6 +106,7 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     job = Job(journal, "send")
     if params["state"] == "absent":
         cancelled = job.cancel()
+        Job(journal, proving.HELD).cancel()  # what reads the held copy keeps its guest from starting
         sending.forget(journal.uuid)
         return {"changed": cancelled}
     order = order_of(journal, params)

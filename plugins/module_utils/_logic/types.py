@@ -300,6 +300,8 @@ class MoveState(t.TypedDict, total=False):
     held: bool
     starting: bool
     started: bool
+    waiting: bool
+    proof: str | None
     files: dict[str, str]
     job: t.Any
     exports: int
