@@ -107,6 +107,8 @@ def start(
             if journal and proof and proof.disks:
                 proving.start(journal, host, domain, proof.disks)
             else:
+                if journal:
+                    proving.forego(journal)
                 host.start(domain)
     if not _wait(host, domain, ("running",), timeout):
         raise _did_not_run(host, domain, server, before, f"is not running {timeout:g} s after its start")

@@ -66,6 +66,12 @@ def start(journal: Journal, host: LibvirtHost, domain: t.Any, disks: t.Mapping[s
     _hold_fast(journal, host, domain)
 
 
+def forego(journal: Journal) -> None:
+    """A start without: what a killed step announced will not be. The digests of an earlier start, if it came to that, stay what they are."""
+    if journal.data.get("pausing"):
+        journal.note(pausing=False)
+
+
 def take_up(journal: Journal, host: LibvirtHost, domain: t.Any) -> bool:
     """Go on with a start that was killed in the middle, if there is one; True if the guest was still paused by it."""
     if not journal.data.get("pausing"):
