@@ -52,7 +52,8 @@ def test_what_libvirt_is_asked_for_is_what_it_says() -> None:
 
 
 def test_a_backup_of_somebody_else_is_read_too() -> None:
-    push = "<domainbackup mode='push'><disks><disk name='vda' backup='yes' type='file'><target file='/b'/></disk><disk name='vdb' backup='no'/></disks></domainbackup>"
+    disks = "<disk name='vda' backup='yes' type='file'><target file='/b'/></disk><disk name='vdb' backup='no'/>"
+    push = f"<domainbackup mode='push'><disks>{disks}</disks></domainbackup>"
     assert backup_xml.read(push) == backup_xml.Backup("", {})
     assert backup_xml.read("<domainbackup mode='pull'><server transport='tcp' name='localhost'/></domainbackup>") == backup_xml.Backup("", {})
 
