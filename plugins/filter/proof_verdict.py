@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import proofs
-from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, guarded
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, guarded, text_or_empty
 
 DOCUMENTATION = r"""
 name: proof_verdict
@@ -27,9 +27,13 @@ options:
     type: dict
     required: true
   held:
-    description: The same with O(coldmove.libvirt.virt_content_digest#module:of=held). None if the source does not answer.
+    description: The same with O(coldmove.libvirt.virt_content_digest#module:of=held). None if the source could not be read.
     type: dict
-positional: started, held
+  not_held:
+    description: What the source said instead. Empty if it does not answer.
+    type: str
+    default: ""
+positional: started, held, not_held
 """
 
 EXAMPLES = r"""
@@ -45,11 +49,12 @@ _value:
 """
 
 
-def proof_verdict(record: t.Any, started: t.Any, held: t.Any = None) -> t.Any:
+def proof_verdict(record: t.Any, started: t.Any, held: t.Any = None, not_held: t.Any = "") -> t.Any:
     """Compare."""
     migration = t.cast("t.Any", a_dict(record, "the migration"))
     known = a_dict(started, "started")
-    return proofs.judge(migration, a_dict(held, "held")["digests"] if held else None, known["digests"], known.get("impossible"))
+    digests = a_dict(held, "held")["digests"] if held else None
+    return proofs.judge(migration, digests, known["digests"], known.get("impossible"), text_or_empty(not_held))
 
 
 class FilterModule:

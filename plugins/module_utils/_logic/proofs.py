@@ -31,8 +31,8 @@ def provable(files: t.Iterable[MoveFile], changed_since: t.Collection[str] = ())
     return {file["id"]: file["virtual_bytes"] for file in files if file["kind"] == "disk" and file["way"] == "copy" and file["id"] not in changed_since}
 
 
-def judge(record: Migration, held: Digests | None, started: Digests, impossible: str | None) -> Verdict:
-    """Compare. ``held``: None if the source did not answer. ``impossible``: why some of ``started`` are missing."""
+def judge(record: Migration, held: Digests | None, started: Digests, impossible: str | None, not_held: str = "") -> Verdict:
+    """Compare. ``held``: None if the source could not be read; ``not_held`` is what it said instead. ``impossible``: why some of ``started`` are missing."""
     name, source, dest = (text.shown(record.get(key) or "") for key in ("server_name", "source_host", "dest_host"))
     for disk in sorted(started):
         here = (held or {}).get(disk)
@@ -44,7 +44,7 @@ def judge(record: Migration, held: Digests | None, started: Digests, impossible:
             return {"state": "failed", "text": what}
     why = impossible
     if held is None:
-        why = f"{source} does not answer"
+        why = f"{source}: {not_held}" if not_held else f"{source} does not answer"
     elif not started or set(started) - set(held):
         why = why or "not all digests are there"
     if why:

@@ -35,6 +35,12 @@ def test_the_verdict(held: dict | None, started: dict, impossible: str | None, s
     assert bool(verdict["text"]) == (state != "done")
 
 
+def test_a_held_copy_that_cannot_be_read_is_told_in_its_nodes_words() -> None:
+    verdict = proofs.judge(RECORD, None, {"vda": A}, None, "qemu-nbd cannot serve it")
+    assert verdict["state"] == "impossible"
+    assert "a: qemu-nbd cannot serve it" in verdict["text"]
+
+
 def test_only_disks_whose_content_crossed_and_stayed_are_provable() -> None:
     files = [
         {"id": "vda", "kind": "disk", "way": "copy", "virtual_bytes": 10},
