@@ -113,7 +113,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import URI_ARGS
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import mirroring, paths, sending
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import mirroring, paths, proving, sending
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
@@ -144,6 +144,7 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     job = Job(journal, "send")
     if params["state"] == "absent":
         ended = [Job(journal, name).cancel() for name in (mirroring.JOB, "send")]
+        Job(journal, proving.HELD).cancel()  # what reads the held copy keeps its guest from starting
         sending.forget(journal.uuid)
         return {"changed": any(ended)}
     if params["state"] == "in_step":

@@ -107,12 +107,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import holding, merging, mirroring
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import holding, merging, mirroring, proving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.files import owner_of
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending import Report
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report
 
 
 def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -120,6 +120,8 @@ def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     files, server = params["files"], params["server_uuid"]
     if params["state"] == "merged":
         return merge(journal, params)
+    if params["state"] in ("absent", "restored"):
+        Job(journal, proving.HELD).cancel()  # what reads the held copy keeps its guest from starting
     if params["state"] == "absent":
         deleted, kept = holding.release(journal, files)
         return {"changed": bool(deleted), "deleted": deleted, "kept": kept}

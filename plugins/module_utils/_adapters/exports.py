@@ -143,13 +143,30 @@ def content_digest(path: str, image_format: str, report: t.Callable[[int, int], 
     ``report(done, total)`` is called after each block. Raises ColdmoveError.
     """
     begun = time.monotonic()
-    with _served(path, image_format, "content") as socket, _connected(socket, "content", extents=True) as handle:
-        digest, size, read = _digest(handle, report)
-    return {"algorithm": "blake2b-4MiB", "digest": digest, "virtual_bytes": size, "read_bytes": read, "seconds": round(time.monotonic() - begun, 3)}
+    with _served(path, image_format, "content") as socket:
+        found = served_digest(socket, "content", report)
+    return {**found, "seconds": round(time.monotonic() - begun, 3)}
 
 
-def _digest(handle: t.Any, report: t.Callable[[int, int], None]) -> tuple[str, int, int]:
-    size, read, done = int(handle.get_size()), 0, 0
+def served_digest(socket: str, name: str, report: t.Callable[[int, int], None], length: int | None = None) -> dict[str, t.Any]:
+    """The same of an export that somebody serves on the unix ``socket``; with ``length`` of its first so many bytes, as if there were no more."""
+    begun = time.monotonic()
+    with _connected(socket, name, extents=True) as handle:
+        size = int(handle.get_size())
+        if length is not None and size < length:
+            raise ColdmoveError(f"NBD export '{name}' on {socket} has {size} bytes, {length} are to be read")
+        digest, read = _digest(handle, size if length is None else length, report)
+    return {
+        "algorithm": "blake2b-4MiB",
+        "digest": digest,
+        "virtual_bytes": size if length is None else length,
+        "read_bytes": read,
+        "seconds": round(time.monotonic() - begun, 3),
+    }
+
+
+def _digest(handle: t.Any, size: int, report: t.Callable[[int, int], None]) -> tuple[str, int]:
+    read = done = 0
     whole = hashlib.blake2b(digest_size=32)
     zero_runs = _ZeroRuns(handle, size)
     # Hashing leaves Python's lock: the next block is read, and hashed by another thread, meanwhile. Few blocks are held at a time.
@@ -175,7 +192,7 @@ def _digest(handle: t.Any, report: t.Callable[[int, int], None]) -> tuple[str, i
             done += take()
         report(done, size)
     whole.update(size.to_bytes(8, "big"))
-    return whole.hexdigest(), size, read
+    return whole.hexdigest(), read
 
 
 def _block_digest(block: t.Any) -> bytes:

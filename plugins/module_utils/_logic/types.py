@@ -301,6 +301,8 @@ class MoveState(t.TypedDict, total=False):
     held: bool
     starting: bool
     started: bool
+    waiting: bool
+    proof: str | None
     files: dict[str, str]
     job: t.Any
     exports: int

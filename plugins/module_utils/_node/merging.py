@@ -24,7 +24,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node import file
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import growing
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.holding import MoveFile
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending import Report, progress
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report, progress
 
 _POLL_SECONDS = 0.2
 #: A guest that is started or stopped meanwhile changes the way; so often is the other one tried.

@@ -24,7 +24,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.nbd_stream
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending import Report, progress
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report, progress
 
 #: The name of the job.
 JOB = "mirror"

@@ -36,6 +36,8 @@ def look(migration_uuid: str, domains: Domains, server_uuid: str, files: list[Mo
         "held": bool(journal.data.get("held")),
         "starting": bool(journal.data.get("starting")),
         "started": bool(journal.data.get("started")),
+        "waiting": bool(journal.data.get("pausing")) and state == "paused",
+        "proof": (journal.data.get("proof") or {}).get("state"),
         "written_bytes": sum(domains.bytes_written(server_uuid, _targets(files)).values()) if domain == "running" else None,
         "attached": _attached(journal, domains, server_uuid) if state is not None else [],
         "files": {file["id"]: _names_of(journal, file) for file in files},

@@ -18,10 +18,10 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import growing, paths
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import growing, paths, proving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending import Report, progress
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report, progress
 
 MoveFile = dict[str, t.Any]
 
@@ -174,6 +174,7 @@ def commit(journal: Journal, files: list[MoveFile], told: Told, report: Report) 
 def discard(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[str]]:
     """Close the exports and delete what this migration made here: ``(deleted paths, kept paths with the reason)``."""
     deleted, kept = [], []
+    proving.forget(journal)
     _close_channel(journal)
     for file in files:
         _withdraw(journal, file["id"])

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import subprocess
 import time
@@ -18,11 +17,10 @@ from pathlib import Path
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import digesting, paths
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report, progress
 
-Report = t.Callable[[dict[str, t.Any]], None]
-_FORK = multiprocessing.get_context("fork")
 _POLL_SECONDS = 0.2
 _RETRY_SECONDS = 1.0
 #: A full disk or a refused write looks like a broken link at first; so many attempts that get no further are enough.
@@ -72,7 +70,7 @@ def send(order: Order, report: Report) -> dict[str, t.Any]:
     A channel that breaks is opened again by dest; only ``stall_timeout`` seconds without a byte moved end the attempt.
     Raises ColdmoveError; the files are only read.
     """
-    digests = _Digests(order.files) if order.verify else None
+    digests = digesting.Digests([digesting.of_file(file, file["held_path"]) for file in order.files], "digest") if order.verify else None
     try:
         copy = _Copy(order, report)
         copy.run()
@@ -197,69 +195,5 @@ def _read_bytes(pid: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("rchar:")), 0)
 
 
-class _Digests:
-    """The digests of all files, computed in a process of its own while the copy runs: both read, neither waits for the other."""
-
-    def __init__(self, files: list[dict[str, t.Any]]) -> None:
-        self._done, self._total = _FORK.Value("Q", 0), sum(int(file["virtual_bytes"]) for file in files)
-        self._answer, answer = _FORK.Pipe(duplex=False)
-        self._process = _FORK.Process(target=_digest_all, args=(files, answer, self._done), daemon=True)
-        self._process.start()
-        answer.close()
-        self._begun = time.monotonic()
-
-    def wait(self, report: Report, stall_timeout: float) -> dict[str, t.Any]:
-        before, moved_at = self._done.value, time.monotonic()
-        while not self._answer.poll(1.0):
-            if self._done.value != before:
-                before, moved_at = self._done.value, time.monotonic()
-            elif time.monotonic() - moved_at > stall_timeout:
-                raise ColdmoveError(f"the digest of the source got no further for {stall_timeout:g} s; is its storage stuck?")
-            report(progress("digest", self._done.value, self._total, time.monotonic() - self._begun))
-        try:
-            answer = self._answer.recv()
-        except EOFError as exc:
-            raise ColdmoveError("the digest of the source ended without a word") from exc
-        if isinstance(answer, str):
-            raise ColdmoveError(answer)
-        return dict(answer)
-
-    def end(self) -> None:
-        if self._process.is_alive():
-            self._process.terminate()
-        self._process.join(10)
-
-
-def _digest_all(files: list[dict[str, t.Any]], answer: t.Any, done: t.Any) -> None:
-    base, job = 0, multiprocessing.parent_process()
-
-    def report(read: int, _total: int) -> None:
-        if job and os.getppid() != job.pid:
-            raise SystemExit(1)  # a job that is gone needs no digest; and this process holds its lock, as if the job were alive
-        done.value = base + read
-
-    try:
-        digests = {}
-        for file in files:
-            digests[file["id"]] = exports.content_digest(file["held_path"], file["format"], report)
-            base += int(file["virtual_bytes"])
-        answer.send(digests)
-    except ColdmoveError as exc:
-        answer.send(str(exc))
-
-
 def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C"}
-
-
-def progress(step: str, done: int, total: int, seconds: float) -> dict[str, t.Any]:
-    """``{step, percent, bytes_done, bytes_total, rate (bytes/s), eta_seconds}`` of work that has taken ``seconds`` so far."""
-    rate = done / seconds if seconds > 0 else 0.0
-    return {
-        "step": step,
-        "percent": round(min(100.0, 100.0 * done / total), 1) if total else 100.0,
-        "bytes_done": done,
-        "bytes_total": total,
-        "rate": round(rate),
-        "eta_seconds": round(max(0, total - done) / rate) if rate else None,
-    }

@@ -23,7 +23,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, receiving, sending
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, progress, receiving, sending
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 from ansible_collections.coldmove.libvirt.plugins.modules.virt_disk_receive import receive
@@ -899,7 +899,7 @@ def test_dest_may_be_killed_at_any_point(move: Move) -> None:
 @pytest.mark.parametrize(("done", "total"), list(itertools.product([0, 1, 50, 100, 120], [0, 1, 100])))
 def test_progress_is_plain_and_within_bounds(done: int, total: int) -> None:
     for seconds in (0, 0.5, 1000):
-        told = sending.progress("copy", done, total, seconds)
+        told = progress.progress("copy", done, total, seconds)
         assert 0 <= told["percent"] <= 100
         assert told["rate"] >= 0
         assert told["eta_seconds"] is None or told["eta_seconds"] >= 0
