@@ -74,7 +74,7 @@ def mirrored(world: World, guest: GuestState) -> int:
     return sum(path.stat().st_blocks * 512 for path in world.lab.images("node2").glob(f"{guest.name}-vda.*.coldmove-*"))
 
 
-@pytest.mark.parametrize("image_format", ["qcow2", "raw"])
+@pytest.mark.parametrize("image_format", ["qcow2", pytest.param("raw", marks=pytest.mark.nightly)])
 def test_all_that_was_acknowledged_arrives(world: World, image_format: str) -> None:
     """The guest writes until its shutdown; on the dest every line is there that it was told to be on its disk."""
     with writing(world, f"writes-{image_format}", format=image_format) as guest:
@@ -119,6 +119,7 @@ def test_link_that_is_cut_for_good(world: World) -> None:
         laws.check_quiet(world.lab, "node1", "node2")
 
 
+@pytest.mark.nightly
 def test_link_that_comes_back(world: World) -> None:
     """The precopy begins anew by itself."""
     with writing(world, "comes-back", 40) as guest:
@@ -135,6 +136,7 @@ def test_link_that_comes_back(world: World) -> None:
         end(world, guest)
 
 
+@pytest.mark.nightly
 def test_dest_that_is_full(world: World) -> None:
     """It is told as such at once, and the guest was never stopped."""
     world.lab.limit("node3", 160 * MIB)
@@ -169,6 +171,7 @@ def test_controller_that_is_killed(world: World) -> None:
         end(world, guest)
 
 
+@pytest.mark.nightly
 def test_recover_ends_a_precopy(world: World) -> None:
     """Or recover takes it back; the guest was never stopped."""
     with writing(world, "taken-back", 40) as guest:
@@ -181,6 +184,7 @@ def test_recover_ends_a_precopy(world: World) -> None:
         laws.check_quiet(world.lab, "node1", "node2")
 
 
+@pytest.mark.nightly
 def test_a_slow_link_is_not_a_dead_one(world: World) -> None:
     """A link that is full all the time with what the guest writes and what is copied: the mirror stays."""
     with writing(world, "patient", 30) as guest:
