@@ -16,6 +16,9 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import tex
 
 Convert = t.Callable[[t.Any], t.Any]
 
+#: Whether disks are copied while the guest runs: where that can be, or not at all, or else nothing is moved.
+PRECOPY = ("auto", "always", "never")
+
 _TRUE = ("true", "yes", "on", "y", "t", "1")
 _FALSE = ("false", "no", "off", "n", "f", "0")
 # A leading zero would be octal in some of the places where a number can be written.
@@ -100,10 +103,21 @@ def port(value: t.Any) -> int:
 
 
 def rate(value: t.Any) -> str:
-    """Bytes, perhaps with a unit, as Ansible's human_to_bytes takes them."""
-    if isinstance(value, bool) or not re.fullmatch(r"[0-9]+(\.[0-9]+)? *([KMGT]i?)?B?", str(value).strip(), re.IGNORECASE):
-        raise ValueError("it must be a number of bytes a second, like 50M; 0 is no limit")
+    """Bytes, perhaps with a unit, as Ansible's human_to_bytes takes them; at least one."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(?:([KMGT])i?)?B?", str(value).strip(), re.IGNORECASE)
+    if isinstance(value, bool) or not found:
+        raise ValueError("it must be a number of bytes a second, like 50M")
+    if round(float(found[1]) * 1024 ** "BKMGT".index((found[2] or "B").upper())) < 1:
+        raise ValueError("nothing would ever arrive with that limit; leave it out for no limit")
     return str(value)
+
+
+def precopy(value: t.Any) -> str:
+    """Whether disks are copied while the guest runs."""
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word not in PRECOPY:
+        raise ValueError(f"it must be one of {', '.join(PRECOPY)}")
+    return word
 
 
 def words(value: t.Any) -> list[str]:
@@ -170,6 +184,8 @@ OF_VERBS: t.Mapping[str, Convert] = {
     "shutdown_retry_interval": positive,
     "stall_timeout": positive,
     "bandwidth_limit": rate,
+    "precopy": precopy,
+    "precopy_timeout": positive,
 }
 
 #: Of these the value is never shown.

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import cutover, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import JournalSummary, Migration, MoveState, Owner
 
@@ -406,7 +406,8 @@ def _steps_back(case: _Case) -> list[Step]:
     steps: list[Step] = ["withdraw_dest"] if case.dest_domain in ("defined", "running") else []
     if case.precopies():
         steps.append("end_precopy")
-    if case.source_domain != "running":
+    # While a precopy is held nothing has been set aside: a guest that is off now was stopped by somebody else, who may not want it back.
+    if case.source_domain != "running" and not cutover.is_held(case.record):
         # Also for a domain that is defined: an interrupted step may have left files under their held names.
         steps.append("restore_source")
         if case.was_running:
@@ -602,13 +603,18 @@ def legal_commands(record: Migration, liveness: str | None = None) -> list[str]:
         return {"accepted": [failed], "pre-migrating": [failed], "done": [returned], "error": [failed], "failed": [failed]}.get(status, [])
     if status == "finished":
         return [line("confirm"), line("revert")]
+    if cutover.is_idle(record):
+        return [line("cutover"), line("cancel")]
     if status in ACTIVE and liveness == "alive":
         return [line("status")]
+    if cutover.is_held(record):
+        return [line("cutover"), line("cancel")]
     if status in IN_FLIGHT:
+        back = [line("cancel")] if status in BEFORE_HOLD else []
         if record.get("migration_type") == "resize":
             flavor = str((record.get("new_flavor") or {}).get("name") or "FLAVOR")
-            return [line("recover"), text.command("resize", name, uuid, flavor=flavor)]
-        return [line("recover"), line("cold_migrate")]
+            return [line("recover"), text.command("resize", name, uuid, flavor=flavor), *back]
+        return [line("recover"), line("cold_migrate"), *back]
     if status == "confirming":
         return [line("confirm"), line("recover")]
     if status == "reverting":

@@ -292,6 +292,8 @@ class Migration(t.TypedDict, total=False):
     need: Amount | None
     pending_hosts: list[str]
     rejected: list[Rejection]
+    #: Of a precopy that waits for its cutover, see _logic/cutover.py.
+    hold: dict[str, t.Any] | None
 
 
 class MoveState(t.TypedDict, total=False):
