@@ -30,16 +30,8 @@ options:
   asked_at:
     description: When it was asked for, in seconds since 1970. A clock window that has closed since then is the next one. Without it, now.
     type: float
-  precopy:
-    description: V(auto), V(always) or V(never), as it was asked for.
-    type: str
-    default: auto
-  in_place:
-    description: Whether the server stays on its node.
-    type: bool
-    default: false
   unable:
-    description: Why the server cannot be precopied.
+    description: Why the server is not precopied, C(reasons) of what P(coldmove.libvirt.precopy_choice#filter) gives.
     type: list
     elements: str
     default: []
@@ -61,9 +53,7 @@ _value:
 """
 
 
-def cutover_plan(
-    written: t.Any, asked_at: t.Any = None, *, precopy: t.Any = "auto", in_place: t.Any = False, unable: t.Any = None
-) -> dict[str, t.Any]:
+def cutover_plan(written: t.Any, asked_at: t.Any = None, *, unable: t.Any = None) -> dict[str, t.Any]:
     """Read it as it was meant when it was asked for; of a clock window, what is next."""
     now = time.time()
     value = "now" if written is None or not str(written).strip() else written
@@ -73,7 +63,7 @@ def cutover_plan(
             plan = cutover.parse(value, now)
     except ValueError as exc:
         raise AnsibleFilterError(f"cutover is {text.shown(repr(written))}: {exc}") from None
-    refusals = cutover.refusals(plan["kind"], str(precopy).strip().lower(), bool(in_place), [str(reason) for reason in a_list(unable, "unable")])
+    refusals = cutover.refusals(plan["kind"], [str(reason) for reason in a_list(unable, "unable")])
     return {**plan, "over": cutover.is_over(plan, now), "refusals": refusals}
 
 

@@ -149,16 +149,10 @@ def contradictions(variables: t.Mapping[str, t.Any]) -> list[str]:
     return []
 
 
-def refusals(kind: str, precopy: str, in_place: bool, unable: t.Sequence[str]) -> list[str]:
-    """What speaks against precopying and steering this very server. ``unable``: why it cannot be precopied, whatever was asked."""
-    steered = {"hold": "cutover=hold", "at": "cutover=at", "window": "cutover=window"}.get(kind, "")
-    asked = " and ".join(word for word in ("precopy=always" if precopy == "always" else "", steered) if word)
-    if not asked:
-        return []
-    why = ["it is resized on its own node, which copies nothing"] if in_place else list(unable)
-    if not why and precopy == "never":
-        why = ["precopy=never was asked for"]
-    return [f"{asked} cannot be: {reason}" for reason in why]
+def refusals(kind: str, unable: t.Sequence[str]) -> list[str]:
+    """What speaks against steering the cutover of this very server. ``unable``: why it is not precopied."""
+    asked = {"hold": "cutover=hold", "at": "cutover=at", "window": "cutover=window"}.get(kind)
+    return [f"{asked} was asked for, and cannot be, as only a precopy waits for its cutover: {reason}" for reason in unable] if asked else []
 
 
 def is_over(cutover: Cutover, now: float) -> bool:

@@ -90,6 +90,8 @@ def _move(migration_type: str, latest: Migration | None, liveness: Liveness, tar
         if elsewhere or another:
             return _refuse(latest, f"its precopy to {_became(latest)} is held: cancel that first")
         return _still_held(latest, kind) or {"next": "adopt", "reason": "", "migration": latest}
+    if kind != "now" and latest.get("status") not in recovery.BEFORE_HOLD:
+        return _too_late(latest)
     if elsewhere and latest.get("status") not in recovery.BEFORE_HOLD:
         return _refuse(latest, f"a run that was killed had begun to copy it to {latest.get('dest_host')}: recover first, or name no other target")
     if another and latest.get("status") not in recovery.BEFORE_HOLD:
@@ -103,8 +105,15 @@ def _cutover(latest: Migration | None, liveness: Liveness, kind: str) -> Next:
         if latest.get("status") == "finished":
             return {"next": "nothing", "reason": f"{_done(latest)} already", "migration": latest}
         if latest.get("status") in recovery.IN_FLIGHT:
-            return _in_the_way(latest, liveness) or _still_held(latest, kind) or {"next": "adopt", "reason": "", "migration": latest}
+            refusal = _in_the_way(latest, liveness)
+            if refusal is None and kind != "now" and latest.get("status") not in recovery.BEFORE_HOLD:
+                refusal = _too_late(latest)
+            return refusal or _still_held(latest, kind) or {"next": "adopt", "reason": "", "migration": latest}
     return _refuse(latest, "there is no precopy that could be cut over")
+
+
+def _too_late(latest: Migration) -> Next:
+    return _refuse(latest, "a run that was killed had begun to stop the guest, so its cutover does not wait any more: recover first, or say cutover=now")
 
 
 def _still_held(latest: Migration, kind: str) -> Next | None:
@@ -230,7 +239,8 @@ def lost_precopy(migration: Migration, nodes: Nodes) -> str:
     mine = [journal.get("precopy") for journal in journals if journal.get("migration_uuid") == migration.get("uuid")]
     if any(state in ("running", "in_step") for state in mine):
         return ""
-    return f"{text.shown(migration.get('source_host'))} {'has lost it' if 'lost' in mine else 'has none'}"
+    name = text.shown(migration.get("source_host"))
+    return "the guest is off" if "over" in mine else f"{name} has lost it" if "lost" in mine else f"{name} knows nothing of it"
 
 
 def _is_held(migration: Migration, nodes: Nodes) -> str:

@@ -164,8 +164,10 @@ def test_status_shows_the_chosen_migrations_and_all_nodes() -> None:
 
 def test_stats_hold_the_public_keys_and_nothing_of_the_definition() -> None:
     (stats,) = door(outcome_stats)([a_migration(1, downtime_seconds=0.9, domain_xml="<secret/>", ok=True)])
-    assert set(stats) == {"id", "server", "status", "source_host", "dest_host", "bytes_sent", "downtime_seconds"}
+    assert set(stats) == {"id", "server", "status", "source_host", "dest_host", "bytes_sent", "downtime_seconds", "held_since"}
     assert (stats["server"], stats["downtime_seconds"]) == ("web1", 0.9)
+    assert stats["held_since"] is None
+    assert door(outcome_stats)([{"hold": {"since": "2026-01-01T00:00:00Z"}}])[0]["held_since"] == "2026-01-01T00:00:00Z"
     assert is_plain(stats)
     assert door(outcome_stats)([{}])[0]["server"] is None
     assert door(outcome_stats)(None) == []

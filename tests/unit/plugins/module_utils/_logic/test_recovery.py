@@ -747,7 +747,7 @@ def test_my_own_migration():
 @pytest.mark.parametrize(
     ("status", "verbs"),
     [
-        ("accepted", ["recover", "cold_migrate"]),
+        ("accepted", ["recover", "cold_migrate", "cancel"]),
         ("post-migrating", ["recover", "cold_migrate"]),
         ("finished", ["confirm", "revert"]),
         ("confirming", ["confirm", "recover"]),
