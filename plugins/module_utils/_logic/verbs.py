@@ -205,8 +205,9 @@ def _refuse(latest: Migration | None, why: str) -> Next:
 def recoverable(migrations: Migrations, nodes: Nodes, liveness: Liveness, wanted: t.Collection[str] = (), host: str = "") -> list[Next]:
     """The migrations that recover has to look at, with ``next`` act, or refuse for those that another run is at work on.
 
-    Wait: a precopy that is held, as nothing was interrupted (it is acted on if its server was named and its node has lost it); an ended one whose server is on its way by another migration, which comes first; and one that has only nodes to clean which are silent, if
-    nobody has asked for it or for one of them. Then that is no failure.
+    Wait: a precopy that is held, as nothing was interrupted (it is acted on if its server was named and its node has lost it); an ended one whose server
+    is on its way by another migration, which comes first; and one that has only nodes to clean which are silent, if nobody has asked for it or for one of
+    them. Then that is no failure.
 
     ``wanted`` (names or UUIDs) and ``host`` narrow the choice; empty is all.
     """
