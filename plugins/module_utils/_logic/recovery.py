@@ -195,6 +195,11 @@ class _Case:
         """Whether the source has begun to mirror the disks of the running guest."""
         return bool(self.source and self.source.get("precopy"))
 
+    def was_shut_down(self) -> bool:
+        """Whether somebody else has stopped the guest while its disks were kept in step, and may not want it back. Nothing has been set aside yet."""
+        ended = bool(self.source and self.source.get("precopy") == "over")
+        return self.status in BEFORE_HOLD and (ended or cutover.is_held(self.record))
+
     def source_complete(self) -> bool:
         """Every file is on the source, under its own or its held name; a guest that runs there needs no further proof."""
         if self.source is None:
@@ -406,8 +411,7 @@ def _steps_back(case: _Case) -> list[Step]:
     steps: list[Step] = ["withdraw_dest"] if case.dest_domain in ("defined", "running") else []
     if case.precopies():
         steps.append("end_precopy")
-    # While a precopy is held nothing has been set aside: a guest that is off now was stopped by somebody else, who may not want it back.
-    if case.source_domain != "running" and not cutover.is_held(case.record):
+    if case.source_domain != "running" and not case.was_shut_down():
         # Also for a domain that is defined: an interrupted step may have left files under their held names.
         steps.append("restore_source")
         if case.was_running:

@@ -819,3 +819,29 @@ def test_whoever_stops_a_copy_that_differs_wants_the_held_one(domain: str, withd
 def test_a_copy_that_differs_is_kept_while_the_held_one_cannot_be_seen() -> None:
     assert recovery.decide(record("post-migrating"), None, state("defined", "final", started=True, proof="failed"))["decision"] == "blocked"
     assert recovery.decide(record("post-migrating"), GONE, state("defined", "final", started=True, proof="failed"))["decision"] == "blocked"
+
+
+# --- a precopy that is held
+
+
+HOLD = {"cutover": "hold", "since": "2026-01-01T00:00:00Z", "epoch": 1, "options": {}}
+
+
+def test_a_guest_that_somebody_else_has_shut_down_during_a_precopy_is_not_started():
+    for case, seen in ((record("pre-migrating", hold=HOLD), SOURCE_OFF), (record("pre-migrating"), {**SOURCE_OFF, "precopy": "over"})):
+        decision = recovery.decide(case, seen, TEMP)
+        assert decision["decision"] == "roll_back"
+        assert [step for step in decision["steps"] if step != "end_precopy"] == ["clean_dest", "close"]
+    # Once the move itself stops it, it is started again.
+    assert "start_source" in recovery.decide(record("migrating"), {**SOURCE_OFF, "precopy": "over"}, TEMP)["steps"]
+    assert "start_source" in recovery.decide(record("pre-migrating"), SOURCE_OFF, TEMP)["steps"]
+
+
+def test_a_held_precopy_can_be_cut_over_or_cancelled_until_somebody_is_at_it():
+    held = record("pre-migrating", hold=HOLD, epoch=1)
+    both = ["ansible-playbook coldmove.libvirt.cutover -e server=web1", "ansible-playbook coldmove.libvirt.cancel -e server=web1"]
+    assert recovery.legal_commands(held) == recovery.legal_commands(held, "alive") == recovery.legal_commands(held, "dead") == both
+    taken_up = {**held, "epoch": 2}
+    assert recovery.legal_commands(taken_up, "dead") == both
+    assert recovery.legal_commands(taken_up, "alive") == ["ansible-playbook coldmove.libvirt.status -e server=web1"]
+    assert recovery.legal_commands(record("pre-migrating"))[-1] == both[1]
