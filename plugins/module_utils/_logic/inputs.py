@@ -18,6 +18,7 @@ Convert = t.Callable[[t.Any], t.Any]
 
 _TRUE = ("true", "yes", "on", "y", "t", "1")
 _FALSE = ("false", "no", "off", "n", "f", "0")
+_CIPHER = re.compile(r"[a-z0-9][a-z0-9.-]*(@[a-z0-9][a-z0-9.-]*)?")
 # A leading zero would be octal in some of the places where a number can be written.
 _FIGURE = re.compile(r"-?(?:0|[1-9][0-9]*)")
 
@@ -115,6 +116,14 @@ def words(value: t.Any) -> list[str]:
     return [str(word) for word in value]
 
 
+def ciphers(value: t.Any) -> list[str]:
+    """Names of ssh's ciphers, the preferred one first. Nothing that ssh would take for more than a name: no ``+``, ``^`` or ``-`` in front, no pattern."""
+    names = words(value)
+    if not names or not all(_CIPHER.fullmatch(name) for name in names):
+        raise ValueError("it must be names of ssh's ciphers, like aes128-gcm@openssh.com; 'ssh -Q cipher' lists those of a node")
+    return names
+
+
 def one_word(value: t.Any) -> str:
     """One name."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
@@ -170,6 +179,7 @@ OF_VERBS: t.Mapping[str, Convert] = {
     "shutdown_retry_interval": positive,
     "stall_timeout": positive,
     "bandwidth_limit": rate,
+    "ciphers": ciphers,
 }
 
 #: Of these the value is never shown.
@@ -188,6 +198,7 @@ OF_NODES: t.Mapping[str, Convert] = {
     "reserved_disk_gb": number,
     "migration_address": one_word,
     "migration_port": port,
+    "ciphers": ciphers,
 }
 
 

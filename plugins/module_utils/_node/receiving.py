@@ -80,7 +80,7 @@ def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer)
     status = job.status()
     tokens = journal.data["tokens"]
     offers = {f"/{paths.OFFERS_DIR.name}/{tokens[file['id']]}": str(_endpoint(tokens[file["id"]])[0]) for file in files}
-    wanted = {"offers": offers, "address": source.address, "port": source.port}
+    wanted = {"offers": offers, "address": source.address, "port": source.port, "ciphers": list(source.ciphers)}
     if status["state"] == "running" and status["progress"].get("connected") and journal.data.get("channel") == wanted:
         return False
     _close_channel(journal)
