@@ -118,7 +118,8 @@ class Move:
     def offer(self) -> dict[str, t.Any]:
         self.measure()
         return receive(
-            self.journal, {"state": "offered", "files": self.files, "address": "node1", "port": 22, "instances_path": str(self.dest), "contents": {}}
+            self.journal,
+            {"state": "offered", "files": self.files, "address": "node1", "port": 22, "ciphers": [], "instances_path": str(self.dest), "contents": {}},
         )
 
     def send(self, tokens: dict[str, str], **more: t.Any) -> dict[str, t.Any]:
@@ -330,7 +331,10 @@ def test_a_dest_that_started_anew_does_not_use_what_it_had_made_from_an_image(mo
 
 
 def restored(move: Move, contents: dict[str, str]) -> dict[str, t.Any]:
-    return receive(move.journal, {"state": "offered", "files": move.files, "address": "", "port": 22, "instances_path": str(move.dest), "contents": contents})
+    return receive(
+        move.journal,
+        {"state": "offered", "files": move.files, "address": "", "port": 22, "ciphers": [], "instances_path": str(move.dest), "contents": contents},
+    )
 
 
 def test_what_the_record_kept_is_restored_byte_by_byte(move: Move) -> None:
