@@ -128,7 +128,7 @@ def _command(peer: Peer, offers: t.Mapping[str, str], ready: Path) -> list[str]:
         "ServerAliveCountMax": "6",
         "Ciphers": ",".join(peer.ciphers),
         "Compression": "no",
-        "LogLevel": "ERROR",
+        "LogLevel": "INFO",  # that is where ssh says what the two ends have not in common
     }
     command = ["setpriv", "--pdeathsig", "KILL", "ssh", "-F", "none", "-N", "-T", "-p", str(peer.port), "-l", peer.account]
     for name, value in options.items():
