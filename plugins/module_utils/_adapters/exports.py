@@ -131,7 +131,7 @@ def stop_export(socket: Path, pid_file: Path) -> bool:
 
 def probe(socket: str, name: str) -> int:
     """Shake hands with the export ``name`` on ``socket``; its size in bytes. Raises ColdmoveError."""
-    with _connected(socket, name) as handle:
+    with connected(socket, name) as handle:
         return int(handle.get_size())
 
 
@@ -143,7 +143,7 @@ def content_digest(path: str, image_format: str, report: t.Callable[[int, int], 
     ``report(done, total)`` is called after each block. Raises ColdmoveError.
     """
     begun = time.monotonic()
-    with _served(path, image_format, "content") as socket, _connected(socket, "content", extents=True) as handle:
+    with _served(path, image_format, "content") as socket, connected(socket, "content", extents=True) as handle:
         digest, size, read = _digest(handle, report)
     return {"algorithm": "blake2b-4MiB", "digest": digest, "virtual_bytes": size, "read_bytes": read, "seconds": round(time.monotonic() - begun, 3)}
 
@@ -215,7 +215,8 @@ class _ZeroRuns:
 
 
 @contextlib.contextmanager
-def _connected(socket: str, name: str, extents: bool = False) -> t.Iterator[t.Any]:
+def connected(socket: str, name: str, extents: bool = False) -> t.Iterator[t.Any]:
+    """A libnbd handle that is connected to an export; ``extents`` if it is to be asked for them. Whatever nbd raises becomes a ColdmoveError."""
     handle = nbd.NBD()
     handle.set_export_name(name)
     if extents:

@@ -17,9 +17,10 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, resuming
 
 Report = t.Callable[[dict[str, t.Any]], None]
 _FORK = multiprocessing.get_context("fork")
@@ -44,7 +45,7 @@ class Order(t.NamedTuple):
     bandwidth_limit: int
     #: give up when nothing has moved for so long
     stall_timeout: int
-    #: the exports have never been written to, so that zeroes need not be sent
+    #: the exports have never been written to: all is sent, and zeroes need not be. Else only what the dest has not yet.
     fresh: bool
 
 
@@ -64,9 +65,9 @@ def forget(migration_uuid: str) -> None:
 
 
 def send(order: Order, report: Report) -> dict[str, t.Any]:
-    """Copy every file as opaque bytes, sparse; returns ``{bytes_total, bytes_read, copy_seconds, digest_seconds, retries, lengths, digests}``.
+    """Copy every file as opaque bytes, sparse; returns ``{bytes_total, bytes_read, already_there, copy_seconds, digest_seconds, retries, lengths, digests}``.
 
-    A channel that breaks is opened again by dest; only ``stall_timeout`` seconds without a byte moved end the attempt.
+    A channel that breaks is opened again by dest, and what has crossed is not sent again; only ``stall_timeout`` seconds without a byte moved end the attempt.
     Raises ColdmoveError; the files are only read.
     """
     digests = _Digests(order.files) if order.verify else None
@@ -78,6 +79,7 @@ def send(order: Order, report: Report) -> dict[str, t.Any]:
         return {
             "bytes_total": copy.total,
             "bytes_read": copy.done,
+            "already_there": copy.already_there,
             "copy_seconds": round(copy.seconds, 3),
             "digest_seconds": round(time.monotonic() - waited, 3),
             "retries": copy.retries,
@@ -95,7 +97,7 @@ class _Copy:
     def __init__(self, order: Order, report: Report) -> None:
         self._order, self._report = order, report
         self.total = sum(int(file["allocated_bytes"]) for file in order.files)
-        self.done = self.retries = self._furthest = self._in_vain = 0
+        self.done = self.retries = self.already_there = self._furthest = self._in_vain = 0
         self._begun = self._moved_at = time.monotonic()
         self._reported_at = 0.0
         self.seconds = 0.0
@@ -103,15 +105,18 @@ class _Copy:
     def run(self) -> None:
         """Copy every file; a broken attempt is repeated while there was progress lately."""
         for file in self._order.files:
-            before = self.done
-            while not self._converted(file, before):
+            before, whole = self.done, self._order.fresh
+            while not self._brought(file, before, whole):
                 self.retries += 1
-                self.done = before
+                self.done, whole = before, False
         self.seconds = time.monotonic() - self._begun
 
-    def _converted(self, file: dict[str, t.Any], before: int) -> bool:
+    def _brought(self, file: dict[str, t.Any], before: int, whole: bool) -> bool:
         try:
-            self._convert(file, before)
+            if whole:
+                self._convert(file, before)
+            else:
+                self._resume(file, before)
             return True
         except ColdmoveError as exc:
             if _FULL in str(exc) or self._is_hopeless(file):
@@ -145,11 +150,20 @@ class _Copy:
         if process.returncode != 0:
             raise ColdmoveError(f"qemu-img could not copy {file['held_path']} to the dest: {words or 'the channel broke'}")
 
+    def _resume(self, file: dict[str, t.Any], before: int) -> None:
+        work = resuming.Work(file["held_path"], self._order.sockets[file["id"]], file["id"], self._order.bandwidth_limit)
+        earlier, moves = self.already_there, 0
+        with resuming.Attempt(work) as attempt:
+            ended = False
+            while not ended:
+                ended = attempt.ended(_POLL_SECONDS)
+                self.already_there = earlier + attempt.already_there
+                self._follow(before + attempt.done, moved=attempt.moves != moves)
+                moves = attempt.moves
+
     def _command(self, file: dict[str, t.Any]) -> list[str]:
         # The file crosses as opaque bytes: snapshots, bitmaps and layout stay, and dest needs no knowledge of the format.
-        command = ["setpriv", "--pdeathsig", "KILL", "qemu-img", "convert", "-n", "-W", "-m", str(exports.CONNECTIONS)]
-        if self._order.fresh and not self.retries:
-            command.append("--target-is-zero")  # after a broken attempt the zeroes must be sent too
+        command = ["setpriv", "--pdeathsig", "KILL", "qemu-img", "convert", "-n", "-W", "-m", str(exports.CONNECTIONS), "--target-is-zero"]
         if self._order.bandwidth_limit:
             command += ["-r", str(self._order.bandwidth_limit)]
         target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={self._order.sockets[file['id']]},file.export={file['id']}"
@@ -162,16 +176,25 @@ class _Copy:
             # those buffers drain over a slow link nothing is read, but its event loop wakes for each piece that goes out.
             done, wakes_before = before + max(0, _read_bytes(process.pid) - _START_UP_BYTES), wakes
             wakes = _wakes(process.pid)
-            if done > self.done or wakes != wakes_before:
-                self.done, self._moved_at = max(done, self.done), time.monotonic()
-            elif time.monotonic() - self._moved_at > self._order.stall_timeout:
-                raise ColdmoveError(f"nothing moved through the channel for {self._order.stall_timeout} s")
-            if time.monotonic() - self._reported_at >= 1.0:
-                self._reported_at = time.monotonic()
-                self._report(progress("copy", min(self.done, self.total), self.total, self._reported_at - self._begun))
+            self._follow(done, moved=wakes != wakes_before)
             # Not a plain sleep: the end of the copy is noticed at once, the guest is off.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
+
+    def _follow(self, done: int, moved: bool) -> None:
+        """Take note of how far the copy is. Raises ColdmoveError if nothing has moved for too long."""
+        if done > self.done or moved:
+            self.done, self._moved_at = max(done, self.done), time.monotonic()
+        elif time.monotonic() - self._moved_at > self._order.stall_timeout:
+            raise ColdmoveError(f"nothing moved through the channel for {self._order.stall_timeout} s")
+        if time.monotonic() - self._reported_at >= 1.0:
+            self._reported_at = time.monotonic()
+            self._report(self._told(self._reported_at - self._begun))
+
+    def _told(self, seconds: float) -> dict[str, t.Any]:
+        # What was there already is done, and says nothing of the rate.
+        told = progress("copy", min(self.done, self.total), self.total, seconds, at_first=self.already_there)
+        return {**told, "note": f"resumed: {text.human_bytes(self.already_there)} already there"} if self.already_there else told
 
 
 def _wakes(pid: int) -> int:
@@ -247,9 +270,9 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C"}
 
 
-def progress(step: str, done: int, total: int, seconds: float) -> dict[str, t.Any]:
-    """``{step, percent, bytes_done, bytes_total, rate (bytes/s), eta_seconds}`` of work that has taken ``seconds`` so far."""
-    rate = done / seconds if seconds > 0 else 0.0
+def progress(step: str, done: int, total: int, seconds: float, at_first: int = 0) -> dict[str, t.Any]:
+    """``{step, percent, bytes_done, bytes_total, rate (bytes/s), eta_seconds}`` of work that has taken ``seconds`` so far; ``at_first`` bytes took no time."""
+    rate = max(0, done - at_first) / seconds if seconds > 0 else 0.0
     return {
         "step": step,
         "percent": round(min(100.0, 100.0 * done / total), 1) if total else 100.0,

@@ -554,16 +554,36 @@ def test_a_copy_over_what_an_earlier_one_left_is_right(move: Move) -> None:
     assert allocated(move.dest / "vda") <= allocated(raw) + 256 * 1024
 
 
-def test_a_killed_copy_is_taken_up_again(move: Move) -> None:
-    sparse(move.add("vda"), 8 * MIB, (0, noise(8 * MIB)))
+def test_a_killed_copy_is_taken_up_where_it_was(move: Move) -> None:
+    """What had crossed is not sent again, and that is told."""
+    sparse(move.add("vda"), 40 * MIB, (0, noise(32 * MIB)))
     tokens = move.offer()["exports"]
-    status = move.send(tokens, bandwidth_limit=MIB, wait_seconds=0.5)["job"]
-    assert status["state"] == "running"
+    status = move.send(tokens, bandwidth_limit=16 * MIB, wait_seconds=0)["job"]
+    temporary = Path(move.files[0]["temp_path"])
+    until(lambda: allocated(temporary) >= 16 * MIB)
     os.killpg(status["pid"], signal.SIGKILL)
     with pytest.raises(ColdmoveError, match="its process is gone"):
         move.send(tokens, attach=True)
-    move.commit(move.send(tokens)["job"]["result"]["digests"])
+    again = move.send(tokens)["job"]["result"]
+    assert 8 * MIB <= again["already_there"] < 32 * MIB
+    assert again["bytes_read"] == again["bytes_total"] == 32 * MIB
+    assert again["retries"] == 0
+    move.commit(again["digests"])
     assert move.same("vda")
+
+
+def test_a_resumed_copy_tells_so(move: Move) -> None:
+    content = noise(16 * MIB)
+    sparse(move.add("vda"), 16 * MIB, (0, content))
+    tokens = move.offer()["exports"]
+    move.journal.note(written_to=list(tokens.values()))
+    with open(move.files[0]["temp_path"], "r+b") as stream:
+        stream.write(content[: 8 * MIB])
+    move.send(tokens, bandwidth_limit=4 * MIB, wait_seconds=0)
+    note = until(lambda: Job(move.journal, "send").status()["progress"].get("note"))
+    assert note.startswith("resumed: ")
+    assert note.endswith(" already there")
+    move.send(tokens, attach=True)
 
 
 def test_a_file_that_vanished_from_dest_is_copied_again_although_the_copy_was_done(move: Move) -> None:
@@ -582,14 +602,16 @@ def test_a_file_that_vanished_from_dest_is_copied_again_although_the_copy_was_do
 
 
 def test_a_channel_that_breaks_and_comes_back_is_no_failure(move: Move) -> None:
-    sparse(move.add("vda"), 6 * MIB, (0, noise(6 * MIB)))
+    sparse(move.add("vda"), 24 * MIB, (0, noise(24 * MIB)))
     tokens = move.offer()["exports"]
-    assert move.send(tokens, bandwidth_limit=4 * MIB, wait_seconds=0.5)["job"]["state"] == "running"
+    assert move.send(tokens, bandwidth_limit=8 * MIB, wait_seconds=0)["job"]["state"] == "running"
+    until(lambda: allocated(move.files[0]["temp_path"]) >= 10 * MIB)
     os.kill(move.export_pid("vda"), signal.SIGKILL)
     until(lambda: receiving.running_exports(move.journal) == 0)
     assert move.offer() == {"changed": True, "exports": tokens}
     result = move.send(tokens, attach=True)["job"]["result"]
     assert result["retries"] >= 1
+    assert 4 * MIB <= result["already_there"] < 24 * MIB
     move.commit(result["digests"])
     assert move.same("vda")
 
@@ -668,10 +690,13 @@ def test_a_full_disk_on_dest_is_told_at_once(move: Move) -> None:
 
 
 @pytest.mark.parametrize("way", ["cancel", "kill"])
-def test_a_copy_that_ends_early_leaves_nobody_on_the_source_file(move: Move, way: str) -> None:
-    """The guest could not start on the source while a digest still had its disk open."""
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_copy_that_ends_early_leaves_nobody_on_the_source_file(move: Move, way: str, resumed: bool) -> None:
+    """The guest could not start on the source while a digest, or whoever sends, still had its disk open."""
     held = sparse(move.add("vda"), 256 * MIB, (0, noise(32 * MIB)))
     tokens = move.offer()["exports"]
+    if resumed:
+        move.journal.note(written_to=list(tokens.values()))
     status = move.send(tokens, bandwidth_limit=MIB, wait_seconds=0)["job"]
     until(lambda: users_of(held))
     if way == "cancel":
