@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Copies the held files of a server to the exports that M(coldmove.libvirt.virt_disk_receive) offers through the data channel,
     sparse and as opaque bytes, and digests what a guest would read from them meanwhile.
+  - What the dest has already, of a copy that broke or was killed, is not sent again. Both ends digest the blocks of each file for that.
   - The copy is a job of the node. It goes on when the controller or the connection to it is lost, and the next call attaches to it.
   - Runs on the source node.
 author: coldmove contributors (@coldmove)
@@ -35,7 +36,7 @@ options:
     required: true
   state:
     description:
-      - V(reachable) only proves that every export answers through the channel; the guest may run.
+      - V(reachable) waits for one of O(transfer_slots) and proves that every export answers through the channel; the guest may run.
       - V(sent) copies.
       - V(absent) ends a copy that is under way.
     type: str
@@ -53,6 +54,13 @@ options:
     description: Upper limit in bytes per second; V(50M) style is accepted, V(0) is no limit.
     type: bytes
     default: "0"
+  transfer_slots:
+    description:
+      - How many transfers this node sends at a time. Others wait, in the order in which they came.
+      - O(state=reachable) takes a slot and has a job of the node hold it until the copy has ended, or its run is known to be gone.
+        Without such a job O(state=sent) waits itself.
+      - Without it there is no limit.
+    type: int
   stall_timeout:
     description: Give up when nothing has moved for so many seconds. There is no total limit.
     type: int
@@ -73,9 +81,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 job:
-  description: State, progress and result of the copy. The result has bytes_total, bytes_read, copy_seconds, digest_seconds, retries, digests.
+  description:
+    - State, progress and result of the copy. The result has bytes_total, bytes_read, already_there (bytes that were not sent again),
+      copy_seconds, digest_seconds, retries, digests.
   type: dict
-  returned: O(state=sent)
+  returned: O(state=sent), and O(state=reachable) while it waits for a slot
 """
 
 import typing as t
@@ -83,7 +93,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, sending
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, sending, slots
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
@@ -106,13 +116,17 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     job = Job(journal, "send")
     if params["state"] == "absent":
         cancelled = job.cancel()
+        Job(journal, "slot").cancel()
         sending.forget(journal.uuid)
         return {"changed": cancelled}
     order = order_of(journal, params)
     written_to = set(journal.data.get("written_to", []))
     known = set(params["exports"].values()) <= written_to
+    limit = params.get("transfer_slots") or 0
     if params["state"] == "reachable":
         if not (known and job.status()["state"] == "done"):  # what has crossed needs no channel any more, and its sockets are gone
+            if limit and order.files and (waiting := slots.reserve(journal, limit, params["wait_seconds"])):
+                return {"job": waiting, "changed": False}
             sending.probe(order)
         return {"changed": False}
     if not params["attach"]:
@@ -120,10 +134,16 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
             job.cancel()  # what it copied went to files that the dest has not any more
         journal.note(written_to=sorted(written_to | set(params["exports"].values())))  # from here on they may hold part of the content
     before = job.status()["state"]
-    status = follow(job, lambda report: sending.send(order, report), params)
+    limit = 0 if slots.is_held(journal) else limit
+    status = follow(job, lambda report: _send(order, limit, report), params)
     if status["state"] == "done":
         sending.forget(journal.uuid)
     return {"job": status, "changed": before != "done"}
+
+
+def _send(order: sending.Order, limit: int, report: sending.Report) -> dict[str, t.Any]:
+    with slots.taken(limit if order.files else 0, report):
+        return sending.send(order, report)
 
 
 def main() -> None:
@@ -137,11 +157,14 @@ def main() -> None:
             "exports": {"type": "dict", "default": {}},
             "verify": {"type": "bool", "default": True},
             "bandwidth_limit": {"type": "bytes", "default": "0"},
+            "transfer_slots": {"type": "int"},
             "stall_timeout": {"type": "int", "default": 120},
             **JOB_ARGS,
         },
         supports_check_mode=True,
     )
+    if module.params["transfer_slots"] is not None and module.params["transfer_slots"] < 1:
+        module.fail_json(msg=f"transfer_slots is {module.params['transfer_slots']}: it must be more than 0")
     try:
         with step(module.params, module.check_mode) as journal:
             result = send(journal, module.params) if journal else {"changed": module.params["state"] != "reachable"}

@@ -180,6 +180,7 @@ OF_VERBS: t.Mapping[str, Convert] = {
     "stall_timeout": positive,
     "bandwidth_limit": rate,
     "ciphers": ciphers,
+    "transfer_slots": positive,
 }
 
 #: Of these the value is never shown.
@@ -199,6 +200,7 @@ OF_NODES: t.Mapping[str, Convert] = {
     "migration_address": one_word,
     "migration_port": port,
     "ciphers": ciphers,
+    "transfer_slots": positive,
 }
 
 

@@ -23,6 +23,7 @@ GOOD: dict[str, list[t.Any]] = {
     "stall_timeout": [1],
     "bandwidth_limit": [0, "0", "50M", "1.5 GiB", "100kb", 1000000],
     "ciphers": ["aes128-gcm@openssh.com", "aes256-ctr, chacha20-poly1305@openssh.com", ["aes128-ctr"], ""],
+    "transfer_slots": [1, "2", "10"],
     "admin_password": ["s3cret", "with: colon, and 'quotes'", 1234, " x "],
     "admin_user": ["root", "Administrator", "DOMAIN\\ann"],
     "admin_password_timeout": ["30", 0],
@@ -39,6 +40,7 @@ BAD: dict[str, list[t.Any]] = {
     "stall_timeout": ["0", False],
     "bandwidth_limit": ["fast", "50X", "-1", "M", True],
     "ciphers": ["+aes128-ctr", "^aes128-ctr", "-oProxyCommand=reboot", "aes*", ",", "aes128-ctr\nProxyCommand x", ["a b"], ["a\n"], {"a": 1}, True, 7],
+    "transfer_slots": ["0", 0, "two", -1, 1.5],
     "admin_user": ["a:b", "a\nb", ["root"], True],
     "admin_password_timeout": ["soon"],
 }

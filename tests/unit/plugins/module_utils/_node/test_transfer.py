@@ -23,7 +23,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, receiving, sending
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, receiving, sending, slots
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 from ansible_collections.coldmove.libvirt.plugins.modules.virt_disk_receive import receive
@@ -166,7 +166,8 @@ def move(root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> t.Ite
     monkeypatch.setattr(sending, "_RETRY_SECONDS", 0.1)
     made = Move(root, journal)
     yield made
-    Job(journal, "send").cancel()
+    for name in ("send", "slot"):
+        Job(journal, name).cancel()
     for file in made.files:
         file["size_bytes"] = 0
     made.discard()
@@ -766,6 +767,41 @@ def test_the_probe_before_the_stop_tells_what_does_not_fit(move: Move) -> None:
         send(move.journal, reach)
     with pytest.raises(ColdmoveError, match="nowhere"):
         send(move.journal, {**reach, "exports": {"vda": "nowhere"}})
+
+
+def test_a_slot_is_waited_for_before_the_stop_and_given_back_after_the_copy(move: Move) -> None:
+    sparse(move.add("vda"), MIB, (0, noise(MIB)))
+    tokens = move.offer()["exports"]
+    reach = {"state": "reachable", "transfer_slots": 1, "wait_seconds": 0.1}
+    with slots.taken(1, lambda _progress: None):
+        waiting = move.send(tokens, **reach)
+        assert waiting["changed"] is False
+        assert waiting["job"]["state"] == "running"
+        until(lambda: move.send(tokens, **reach)["job"]["progress"].get("waiting") == "1 of 1 taken")
+    until(lambda: "job" not in move.send(tokens, **reach, attach=True))
+    assert slots.is_held(move.journal)
+    told = move.send(tokens, transfer_slots=1)["job"]["result"]
+    with slots.taken(1, lambda _progress: None):
+        move.commit(told["digests"])
+    assert move.same("vda")
+
+
+def test_a_copy_without_a_slot_waits_for_one_itself(move: Move) -> None:
+    sparse(move.add("vda"), MIB, (0, noise(MIB)))
+    tokens = move.offer()["exports"]
+    with slots.taken(1, lambda _progress: None):
+        assert move.send(tokens, transfer_slots=1, wait_seconds=0)["job"]["state"] == "running"
+        until(lambda: Job(move.journal, "send").status()["progress"].get("waiting") == "1 of 1 taken")
+    assert move.send(tokens, transfer_slots=1, attach=True)["job"]["state"] == "done"
+
+
+def test_what_is_taken_back_waits_no_more(move: Move) -> None:
+    sparse(move.add("vda"), MIB)
+    tokens = move.offer()["exports"]
+    with slots.taken(1, lambda _progress: None):
+        move.send(tokens, state="reachable", transfer_slots=1, wait_seconds=0)
+        send(move.journal, {"state": "absent", "files": move.files, "exports": {}})
+        assert Job(move.journal, "slot").status()["state"] == "absent"
 
 
 # --- what is on dest already, and what is taken away again
