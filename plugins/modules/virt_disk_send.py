@@ -54,6 +54,13 @@ options:
     description: Upper limit in bytes per second; V(50M) style is accepted, V(0) is no limit.
     type: bytes
     default: "0"
+  compression:
+    description:
+      - Whether what crosses the channel is compressed, with both nodes' libzstd.
+      - V(auto) tries both ways in the first seconds and takes the faster one. The job's progress and result say which, and why.
+    type: str
+    choices: [none, zstd, auto]
+    default: none
   transfer_slots:
     description:
       - How many transfers this node sends at a time. Others wait, in the order in which they came.
@@ -83,7 +90,7 @@ RETURN = r"""
 job:
   description:
     - State, progress and result of the copy. The result has bytes_total, bytes_read, already_there (bytes that were not sent again),
-      copy_seconds, digest_seconds, retries, digests.
+      compression (words), copy_seconds, digest_seconds, retries, digests.
   type: dict
   returned: O(state=sent), and O(state=reachable) while it waits for a slot
 """
@@ -108,6 +115,7 @@ def order_of(journal: Journal, params: dict[str, t.Any]) -> sending.Order:
         bandwidth_limit=params["bandwidth_limit"],
         stall_timeout=params["stall_timeout"],
         fresh=not set(params["exports"].values()) & set(journal.data.get("written_to", [])),
+        compression=params.get("compression") or "none",
     )
 
 
@@ -157,6 +165,7 @@ def main() -> None:
             "exports": {"type": "dict", "default": {}},
             "verify": {"type": "bool", "default": True},
             "bandwidth_limit": {"type": "bytes", "default": "0"},
+            "compression": {"type": "str", "choices": ["none", "zstd", "auto"], "default": "none"},
             "transfer_slots": {"type": "int"},
             "stall_timeout": {"type": "int", "default": 120},
             **JOB_ARGS,

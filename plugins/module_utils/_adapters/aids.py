@@ -4,11 +4,13 @@
 #
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
-"""The aid of an export: a second socket of the dest, offered beside the export's own, that tells what the dest has of the file already.
+"""The aid of an export: a second socket of the dest, offered beside the export's own. Whoever connects says one line.
 
-Whoever connects says one line, ``digests LENGTH``, and gets a line for each block of the first LENGTH bytes of the file, in their
-order: its digest, or ``zero N`` for N blocks of zeroes; then ``end``, or ``error WORDS``. The file is read here, as opaque bytes, and
-nothing of it goes back over the wire: 65 bytes for each 4 MiB.
+``digests LENGTH``: the dest tells what it has of the file already, a line for each block of its first LENGTH bytes, in their order: its
+digest, or ``zero N`` for N blocks of zeroes; then ``end``, or ``error WORDS``. The file is read here, as opaque bytes, and nothing of
+it goes back over the wire: 65 bytes for each 4 MiB.
+
+``zstd``: from here on this is a compressed way to the export itself (compressed.py).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import threading
 import typing as t
 from pathlib import Path
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import compressed
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
 #: What is compared as one: small enough that a cut loses little, large enough that the digests are nothing beside the content.
@@ -104,7 +107,7 @@ def serving(files: t.Mapping[Path, str]) -> t.Iterator[None]:
             listeners.append((listener, place))
             listener.bind(place)
             listener.listen()
-            threading.Thread(target=_accept, args=(listener, path), daemon=True).start()
+            threading.Thread(target=_accept, args=(listener, str(socket), path), daemon=True).start()
         yield
     finally:
         for listener, place in listeners:
@@ -112,17 +115,20 @@ def serving(files: t.Mapping[Path, str]) -> t.Iterator[None]:
             Path(place).unlink(missing_ok=True)
 
 
-def _accept(listener: sockets.socket, path: str) -> None:
+def _accept(listener: sockets.socket, socket: str, path: str) -> None:
     with contextlib.suppress(OSError):  # it was closed
         while True:
             connection, _address = listener.accept()
-            threading.Thread(target=_answer, args=(connection, path), daemon=True).start()
+            threading.Thread(target=_answer, args=(connection, socket, path), daemon=True).start()
 
 
-def _answer(connection: sockets.socket, path: str) -> None:
+def _answer(connection: sockets.socket, socket: str, path: str) -> None:
     # Whoever asked may be gone at any time.
     with contextlib.suppress(OSError), connection, connection.makefile("rwb") as stream:
         words = stream.readline(_LINE).decode("ascii", errors="replace").split()
+        if words == ["zstd"]:
+            compressed.serve(connection, stream.read, socket)
+            return
         if len(words) != 2 or words[0] != "digests" or not words[1].isdecimal() or int(words[1]) >= _MOST_BYTES:
             stream.write(b"error not understood\n")
             return
@@ -138,13 +144,13 @@ def _answer(connection: sockets.socket, path: str) -> None:
 # --- the source's end ----------------------------------------------------------------------------------------------------------
 
 
-def digests(socket: str, length: int) -> t.Iterator[str]:
-    """What the dest has of the file behind the export on ``socket``: the digest of each block up to ``length``. Raises ColdmoveError."""
+def digests(aid: str, length: int) -> t.Iterator[str]:
+    """What the dest has of the file that ``aid`` is for: the digest of each block up to ``length``. Raises ColdmoveError."""
     blocks = -(-length // BLOCK)
     try:
         with sockets.socket(sockets.AF_UNIX) as connection:
             connection.settimeout(CONNECT_TIMEOUT_SECONDS)
-            connection.connect(beside(socket))
+            connection.connect(aid)
             connection.sendall(f"digests {length}\n".encode("ascii"))
             connection.settimeout(None)  # a dest whose storage is slow is no failure: who calls knows how long nothing may move
             with connection.makefile("r", encoding="utf-8", errors="replace") as stream:

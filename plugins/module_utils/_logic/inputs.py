@@ -16,6 +16,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import tex
 
 Convert = t.Callable[[t.Any], t.Any]
 
+COMPRESSIONS = ("none", "zstd", "auto")
 _TRUE = ("true", "yes", "on", "y", "t", "1")
 _FALSE = ("false", "no", "off", "n", "f", "0")
 _CIPHER = re.compile(r"[a-z0-9][a-z0-9.-]*(@[a-z0-9][a-z0-9.-]*)?")
@@ -124,6 +125,14 @@ def ciphers(value: t.Any) -> list[str]:
     return names
 
 
+def compression(value: t.Any) -> str:
+    """Whether what crosses the wire is compressed."""
+    word = str(value).strip()
+    if word not in COMPRESSIONS:
+        raise ValueError(f"it must be one of {', '.join(COMPRESSIONS)}")
+    return word
+
+
 def one_word(value: t.Any) -> str:
     """One name."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
@@ -181,6 +190,7 @@ OF_VERBS: t.Mapping[str, Convert] = {
     "bandwidth_limit": rate,
     "ciphers": ciphers,
     "transfer_slots": positive,
+    "compression": compression,
 }
 
 #: Of these the value is never shown.

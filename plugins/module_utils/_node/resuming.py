@@ -32,10 +32,11 @@ _LOOK_SECONDS = 0.5
 
 
 class Work(t.NamedTuple):
-    """One file, the socket and the name of its export, and bytes per second (0: no limit)."""
+    """One file, the socket and the name of its export, the aid of that, and bytes per second (0: no limit)."""
 
     path: str
     socket: str
+    aid: str
     name: str
     bandwidth_limit: int
 
@@ -122,7 +123,7 @@ class _Senders:
             length = os.fstat(descriptor).st_size
             for _number in range(SENDERS):
                 threading.Thread(target=self._run, args=(descriptor,), daemon=True).start()
-            for number, theirs in enumerate(aids.digests(self._work.socket, length)):
+            for number, theirs in enumerate(aids.digests(self._work.aid, length)):
                 offset = number * aids.BLOCK
                 self._give((offset, min(aids.BLOCK, length - offset), theirs))
             for _number in range(SENDERS):
@@ -180,7 +181,7 @@ class _Senders:
         self._clear(handle, at, offset + length - at, theirs)
 
     def _send(self, handle: t.Any, offset: int, content: bytes, theirs: str) -> None:
-        if content.count(0) == len(content):
+        if content == bytes(len(content)):
             self._clear(handle, offset, len(content), theirs)
         else:
             self._pace.wait(len(content))

@@ -16,7 +16,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, compressed, exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
@@ -47,15 +47,28 @@ class Order(t.NamedTuple):
     stall_timeout: int
     #: the exports have never been written to: all is sent, and zeroes need not be. Else only what the dest has not yet.
     fresh: bool
+    compression: compressed.Choice = "none"
 
 
 def probe(order: Order) -> None:
     """Prove, while the guest still runs, that every file can be set aside, and every export be reached through the channel. Raises ColdmoveError."""
-    for file in order.files:
-        nodefiles.prove_names(file["held_path"])
-        size = exports.probe(order.sockets[file["id"]], file["id"])
-        if size < file["size_bytes"]:
-            raise ColdmoveError(f"the dest offers {size} bytes for {file['id']}, which needs {file['size_bytes']}")
+    with _ways(order, compressed.Chooser("none" if order.compression == "none" else "zstd")) as sockets:
+        for file in order.files:
+            nodefiles.prove_names(file["held_path"])
+            size = exports.probe(sockets[file["id"]], file["id"])
+            if size < file["size_bytes"]:
+                raise ColdmoveError(f"the dest offers {size} bytes for {file['id']}, which needs {file['size_bytes']}")
+
+
+@contextlib.contextmanager
+def _ways(order: Order, chooser: compressed.Chooser) -> t.Iterator[t.Mapping[str, str]]:
+    """The sockets that lead to the exports: those of the channel, or relays that compress."""
+    if order.compression == "none":
+        yield order.sockets
+        return
+    wanted = {file["id"]: aids.beside(order.sockets[file["id"]]) for file in order.files}
+    with compressed.ways(wanted, chooser) as here:
+        yield here
 
 
 def forget(migration_uuid: str) -> None:
@@ -65,21 +78,25 @@ def forget(migration_uuid: str) -> None:
 
 
 def send(order: Order, report: Report) -> dict[str, t.Any]:
-    """Copy every file as opaque bytes, sparse; returns ``{bytes_total, bytes_read, already_there, copy_seconds, digest_seconds, retries, lengths, digests}``.
+    """Copy every file as opaque bytes, sparse; returns ``{bytes_total, bytes_read, already_there, compression, copy_seconds,
+    digest_seconds, retries, lengths, digests}``.
 
     A channel that breaks is opened again by dest, and what has crossed is not sent again; only ``stall_timeout`` seconds without a byte moved end the attempt.
     Raises ColdmoveError; the files are only read.
     """
     digests = _Digests(order.files) if order.verify else None
     try:
-        copy = _Copy(order, report)
-        copy.run()
+        chooser = compressed.Chooser(order.compression)
+        with _ways(order, chooser) as sockets:
+            copy = _Copy(order, sockets, chooser, report)
+            copy.run()
         waited = time.monotonic()
         found = digests.wait(report, order.stall_timeout) if digests else {}
         return {
             "bytes_total": copy.total,
             "bytes_read": copy.done,
             "already_there": copy.already_there,
+            "compression": chooser.words or "compression none",
             "copy_seconds": round(copy.seconds, 3),
             "digest_seconds": round(time.monotonic() - waited, 3),
             "retries": copy.retries,
@@ -94,8 +111,8 @@ def send(order: Order, report: Report) -> dict[str, t.Any]:
 class _Copy:
     """All files of one order, one after the other over one channel: they share its bandwidth anyway."""
 
-    def __init__(self, order: Order, report: Report) -> None:
-        self._order, self._report = order, report
+    def __init__(self, order: Order, sockets: t.Mapping[str, str], chooser: compressed.Chooser, report: Report) -> None:
+        self._order, self._sockets, self._chooser, self._report = order, sockets, chooser, report
         self.total = sum(int(file["allocated_bytes"]) for file in order.files)
         self.done = self.retries = self.already_there = self._furthest = self._in_vain = 0
         self._begun = self._moved_at = time.monotonic()
@@ -130,7 +147,7 @@ class _Copy:
         while time.monotonic() - self._moved_at <= self._order.stall_timeout:
             time.sleep(_RETRY_SECONDS)
             try:
-                exports.probe(self._order.sockets[file["id"]], file["id"])
+                exports.probe(self._sockets[file["id"]], file["id"])
             except ColdmoveError:
                 continue
             return self._in_vain >= _ATTEMPTS_IN_VAIN
@@ -151,7 +168,8 @@ class _Copy:
             raise ColdmoveError(f"qemu-img could not copy {file['held_path']} to the dest: {words or 'the channel broke'}")
 
     def _resume(self, file: dict[str, t.Any], before: int) -> None:
-        work = resuming.Work(file["held_path"], self._order.sockets[file["id"]], file["id"], self._order.bandwidth_limit)
+        aid = aids.beside(self._order.sockets[file["id"]])
+        work = resuming.Work(file["held_path"], self._sockets[file["id"]], aid, file["id"], self._order.bandwidth_limit)
         earlier, moves = self.already_there, 0
         with resuming.Attempt(work) as attempt:
             ended = False
@@ -166,7 +184,7 @@ class _Copy:
         command = ["setpriv", "--pdeathsig", "KILL", "qemu-img", "convert", "-n", "-W", "-m", str(exports.CONNECTIONS), "--target-is-zero"]
         if self._order.bandwidth_limit:
             command += ["-r", str(self._order.bandwidth_limit)]
-        target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={self._order.sockets[file['id']]},file.export={file['id']}"
+        target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={self._sockets[file['id']]},file.export={file['id']}"
         return [*command, "--image-opts", "--target-image-opts", exports.image_options(file["held_path"], "raw"), target]
 
     def _watch(self, process: subprocess.Popen[str], before: int) -> None:
@@ -194,7 +212,8 @@ class _Copy:
     def _told(self, seconds: float) -> dict[str, t.Any]:
         # What was there already is done, and says nothing of the rate.
         told = progress("copy", min(self.done, self.total), self.total, seconds, at_first=self.already_there)
-        return {**told, "note": f"resumed: {text.human_bytes(self.already_there)} already there"} if self.already_there else told
+        notes = [f"resumed: {text.human_bytes(self.already_there)} already there" if self.already_there else "", self._chooser.words]
+        return {**told, "note": "; ".join(filter(None, notes))}
 
 
 def _wakes(pid: int) -> int:

@@ -72,7 +72,7 @@ def dest_of(path: Path) -> t.Iterator[Dest]:
 
 
 def work(source: Path, dest: Dest, limit: int = 0) -> resuming.Work:
-    return resuming.Work(str(source), str(dest.socket), "vda", limit)
+    return resuming.Work(str(source), str(dest.socket), aids.beside(str(dest.socket)), "vda", limit)
 
 
 def resume(source: Path, dest: Dest, limit: int = 0) -> tuple[int, int]:
@@ -205,8 +205,8 @@ def test_the_holes_of_a_file_are_neither_read_nor_told_one_by_one(root: Path) ->
 def test_written_zeroes_and_holes_are_the_same(root: Path) -> None:
     path = sparse(root / "dest", 3 * aids.BLOCK + 5, (aids.BLOCK, bytes(aids.BLOCK)), (3 * aids.BLOCK, b"tail!"))
     with aids.serving({root / "socket": str(path)}):
-        assert list(aids.digests(str(root / "socket"), path.stat().st_size)) == [aids.ZERO] * 3 + [aids.block_digest(b"tail!")]
-        assert list(aids.digests(str(root / "socket"), 0)) == []
+        assert list(aids.digests(aids.beside(str(root / "socket")), path.stat().st_size)) == [aids.ZERO] * 3 + [aids.block_digest(b"tail!")]
+        assert list(aids.digests(aids.beside(str(root / "socket")), 0)) == []
     assert not Path(aids.beside(str(root / "socket"))).exists()
 
 
@@ -224,7 +224,7 @@ def test_an_answer_of_another_length_is_no_answer(root: Path, answer: str) -> No
     with sockets.socket(sockets.AF_UNIX) as listener:
         listener.bind(aids.beside(str(root / "socket")))
         listener.listen()
-        asked = aids.digests(str(root / "socket"), 2 * aids.BLOCK)
+        asked = aids.digests(aids.beside(str(root / "socket")), 2 * aids.BLOCK)
 
         def serve() -> None:
             with listener.accept()[0] as connection:

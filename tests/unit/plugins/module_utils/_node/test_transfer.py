@@ -198,6 +198,20 @@ def test_every_kind_of_file_arrives_whole_and_sparse_and_the_source_is_only_read
     assert not any(paths.OFFERS_DIR.iterdir())
 
 
+@pytest.mark.parametrize("compression", ["zstd", "auto"])
+def test_what_crosses_compressed_is_the_same_and_as_sparse(move: Move, compression: str) -> None:
+    raw = sparse(move.add("vda"), 64 * MIB, (0, noise(70_000)), (9 * MIB + 512, b"text " * MIB), (64 * MIB - 5, b"tail!"))
+    move.add("nvram", kind="nvram").write_bytes(noise(131_072, 3))
+    tokens = move.offer()["exports"]
+    assert move.send(tokens, state="reachable", compression=compression) == {"changed": False}
+    result = move.send(tokens, compression=compression)["job"]["result"]
+    assert result["compression"].startswith(f"compression {compression}")
+    assert result["retries"] == 0
+    move.commit(result["digests"])
+    assert move.same("vda") and move.same("nvram")
+    assert allocated(move.dest / "vda") <= allocated(raw) + 256 * 1024
+
+
 def test_a_raw_disk_in_which_the_guest_wrote_a_qcow2_header_stays_raw(move: Move) -> None:
     secret = sparse(move.root / "secret", MIB, (0, b"secret" * 1000))
     evil = move.root / "evil"
@@ -602,10 +616,11 @@ def test_a_file_that_vanished_from_dest_is_copied_again_although_the_copy_was_do
     assert move.same("vda")
 
 
-def test_a_channel_that_breaks_and_comes_back_is_no_failure(move: Move) -> None:
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_channel_that_breaks_and_comes_back_is_no_failure(move: Move, compression: str) -> None:
     sparse(move.add("vda"), 24 * MIB, (0, noise(24 * MIB)))
     tokens = move.offer()["exports"]
-    assert move.send(tokens, bandwidth_limit=8 * MIB, wait_seconds=0)["job"]["state"] == "running"
+    assert move.send(tokens, bandwidth_limit=8 * MIB, compression=compression, wait_seconds=0)["job"]["state"] == "running"
     until(lambda: allocated(move.files[0]["temp_path"]) >= 10 * MIB)
     os.kill(move.export_pid("vda"), signal.SIGKILL)
     until(lambda: receiving.running_exports(move.journal) == 0)
