@@ -63,15 +63,17 @@ def hold(migration_uuid: str, limit: int, report: Report) -> dict[str, t.Any]:
 def reserve(journal: Journal, limit: int, seconds: float) -> dict[str, t.Any] | None:
     """Have the job ``slot`` take a slot. None once it is held; after so many ``seconds`` without one the status of the job."""
     job = Job(journal, "slot")
+    if job.status()["state"] != "running":
+        job.cancel()  # whatever it held, it holds it no more
+        job.ensure_started(lambda report: hold(journal.uuid, limit, report))
     deadline = time.monotonic() + seconds
     while True:
         status = job.status()
         if status["state"] != "running":
-            job.cancel()  # whatever it held, it holds it no more
-            job.ensure_started(lambda report: hold(journal.uuid, limit, report))
-        elif status["progress"].get("held"):
+            raise ColdmoveError(status.get("error") or "the job that waits for a transfer slot is gone without a word")
+        if status["progress"].get("held"):
             return None
-        elif time.monotonic() >= deadline:
+        if time.monotonic() >= deadline:
             return status
         time.sleep(0.05)
 

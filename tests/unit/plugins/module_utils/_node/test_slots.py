@@ -170,6 +170,12 @@ def test_a_closed_migration_holds_none(reserved: Journal) -> None:
     until(lambda: not slots.is_held(reserved))
 
 
+def test_a_node_that_cannot_give_slots_says_so(journal: Journal, root: Path) -> None:
+    (root / "slots").write_text("no directory", encoding="ascii")
+    with pytest.raises(ColdmoveError, match="slots/queue"):
+        slots.reserve(journal, 1, PATIENCE)
+
+
 def test_the_copy_of_an_earlier_run_says_nothing_of_this_one(journal: Journal, holder: t.Callable[[int], Holder]) -> None:
     Job(journal, "send").ensure_started(lambda _report: {})
     until(lambda: Job(journal, "send").status()["state"] == "done")
