@@ -258,7 +258,9 @@ options:
         description: How long it took, by a monotonic clock.
         type: float
   progress:
-    description: How far the run is, as a mapping of C(step), C(percent), C(bytes_done), C(bytes_total), C(rate) and C(eta_seconds). For O(action=heartbeat).
+    description:
+      - How far the run is, as a mapping of C(step), C(percent), C(bytes_done), C(bytes_total), C(rate), C(eta_seconds), and perhaps C(note) or C(waiting).
+      - For O(action=heartbeat).
     type: dict
   name:
     description: Name of the phase, for O(action=phase).

@@ -52,6 +52,11 @@ options:
     description: Port of the source's sshd.
     type: int
     default: 22
+  ciphers:
+    description: Names of ssh's ciphers for the channel, the preferred one first. Both ends must have one of them. Default are the fastest that are safe.
+    type: list
+    elements: str
+    default: []
   instances_path:
     description: Directory under which missing directories of the files may be created.
     type: path
@@ -123,10 +128,9 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.channel import Peer
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, receiving
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import receiving
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow, peer_at
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
 
@@ -135,7 +139,7 @@ def receive(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     """Reach ``params['state']``; the module's result."""
     files = params["files"]
     if params["state"] == "offered":
-        source = Peer(params["address"] or "", params["port"], paths.ACCOUNT, str(paths.IDENTITY), str(paths.KNOWN_HOSTS))
+        source = peer_at(params["address"] or "", params["port"], params["ciphers"])
         offered, changed = receiving.offer(journal, files, params["instances_path"], source, params["contents"], params["precopy"])
         return {"changed": changed, "exports": offered}
     job = Job(journal, "verify")
@@ -158,6 +162,7 @@ def main() -> None:
             "files": FILES_ARG,
             "address": {"type": "str"},
             "port": {"type": "int", "default": 22},
+            "ciphers": {"type": "list", "elements": "str", "default": []},
             "instances_path": {"type": "path", "default": "/var/lib/libvirt/images"},
             "contents": {"type": "dict", "default": {}, "no_log": True},
             "digests": {"type": "dict", "default": {}},

@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Copies the held files of a server to the exports that M(coldmove.libvirt.virt_disk_receive) offers through the data channel,
     sparse and as opaque bytes, and digests what a guest would read from them meanwhile.
+  - What the dest has already, of a copy that broke or was killed, is not sent again. Both ends digest the blocks of each file for that.
   - Or keeps the disks of a server that runs in step with these exports (O(state=in_step)), until it is off.
   - Both are jobs of the node. They go on when the controller or the connection to it is lost, and the next call attaches to them.
   - Runs on the source node.
@@ -37,7 +38,7 @@ options:
     required: true
   state:
     description:
-      - V(reachable) only proves that every export answers through the channel; the guest may run.
+      - V(reachable) waits for one of O(transfer_slots) and proves that every export answers through the channel; the guest may run.
       - V(in_step) mirrors the disks of a running server, and waits until both ends are in step. From then on each write of the guest is on both ends.
         The mirror stays until the guest is off. If the link, the dest or this job is lost, it ends and the guest goes on alone.
       - V(sent) copies the files of a server that is off.
@@ -70,6 +71,20 @@ options:
       - With O(state=in_step) of what is copied beside the guest's own writes.
     type: bytes
     default: "0"
+  compression:
+    description:
+      - Whether what crosses the channel is compressed, with both nodes' libzstd.
+      - V(auto) tries both ways in the first seconds and takes the faster one. The job's progress and result say which, and why.
+    type: str
+    choices: [none, zstd, auto]
+    default: none
+  transfer_slots:
+    description:
+      - How many transfers this node sends at a time. Others wait, in the order in which they came.
+      - O(state=reachable) takes a slot and has a job of the node hold it until the copy has ended, or its run is known to be gone.
+        Without such a job O(state=sent) waits itself.
+      - Without it there is no limit.
+    type: int
   stall_timeout:
     description: Give up when nothing has moved for so many seconds. There is no total limit.
     type: int
@@ -90,9 +105,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 job:
-  description: State, progress and result of the copy. The result has bytes_total, bytes_read, copy_seconds, digest_seconds, retries, digests.
+  description:
+    - State, progress and result of the copy. The result has bytes_total, bytes_read, already_there (bytes that were not sent again),
+      compression (words), copy_seconds, digest_seconds, retries, digests.
   type: dict
-  returned: O(state=sent) or O(state=in_step)
+  returned: O(state=sent) or O(state=in_step), and O(state=reachable) while it waits for a slot
 precopy:
   description:
     - V(in_step) once both ends are.
@@ -113,10 +130,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import URI_ARGS
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import mirroring, paths, proving, sending
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import mirroring, paths, proving, sending, slots
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report
 
 
 def sockets_of(params: dict[str, t.Any]) -> dict[str, str]:
@@ -136,6 +154,7 @@ def order_of(journal: Journal, params: dict[str, t.Any]) -> sending.Order:
         bandwidth_limit=params["bandwidth_limit"],
         stall_timeout=params["stall_timeout"],
         fresh=not set(params["exports"].values()) & set(journal.data.get("written_to", [])),
+        compression=params.get("compression") or "none",
     )
 
 
@@ -145,6 +164,7 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     if params["state"] == "absent":
         ended = [Job(journal, name).cancel() for name in (mirroring.JOB, "send")]
         Job(journal, proving.HELD).cancel()  # what reads the held copy keeps its guest from starting
+        Job(journal, "slot").cancel()
         sending.forget(journal.uuid)
         return {"changed": any(ended)}
     if params["state"] == "in_step":
@@ -152,8 +172,11 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     order = order_of(journal, params)
     written_to = set(journal.data.get("written_to", []))
     known = set(params["exports"].values()) <= written_to
+    limit = params.get("transfer_slots") or 0
     if params["state"] == "reachable":
         if not (known and job.status()["state"] == "done"):  # what has crossed needs no channel any more, and its sockets are gone
+            if limit and order.files and (waiting := slots.reserve(journal, limit, params["wait_seconds"])):
+                return {"job": waiting, "changed": False}
             sending.probe(order)
         return {"changed": False}
     if not params["attach"]:
@@ -161,7 +184,8 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
             job.cancel()  # what it copied went to files that the dest has not any more
         journal.note(written_to=sorted(written_to | set(params["exports"].values())))  # from here on they may hold part of the content
     before = job.status()["state"]
-    status = follow(job, lambda report: sending.send(order, report), params)
+    limit = 0 if slots.is_held(journal) else limit
+    status = follow(job, lambda report: _send(order, limit, report), params)
     if status["state"] == "done":
         sending.forget(journal.uuid)
     return {"job": status, "changed": before != "done"}
@@ -193,6 +217,11 @@ def is_awaited(journal: Journal, params: dict[str, t.Any]) -> bool:
     return mirroring.state_of(journal) == "in_step" and time.time() >= params["not_before"]
 
 
+def _send(order: sending.Order, limit: int, report: Report) -> dict[str, t.Any]:
+    with slots.taken(limit if order.files else 0, report):
+        return sending.send(order, report)
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -208,12 +237,16 @@ def main() -> None:
             "exports": {"type": "dict", "default": {}},
             "verify": {"type": "bool", "default": True},
             "bandwidth_limit": {"type": "bytes", "default": "0"},
+            "compression": {"type": "str", "choices": ["none", "zstd", "auto"], "default": "none"},
+            "transfer_slots": {"type": "int"},
             "stall_timeout": {"type": "int", "default": 120},
             **JOB_ARGS,
         },
         required_if=[("state", "in_step", ["server_uuid"])],
         supports_check_mode=True,
     )
+    if module.params["transfer_slots"] is not None and module.params["transfer_slots"] < 1:
+        module.fail_json(msg=f"transfer_slots is {module.params['transfer_slots']}: it must be more than 0")
     try:
         with step(module.params, module.check_mode) as journal:
             result = send(journal, module.params) if journal else {"changed": module.params["state"] != "reachable"}

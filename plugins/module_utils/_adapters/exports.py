@@ -131,7 +131,7 @@ def stop_export(socket: Path, pid_file: Path) -> bool:
 
 def probe(socket: str, name: str) -> int:
     """Shake hands with the export ``name`` on ``socket``; its size in bytes. Raises ColdmoveError."""
-    with _connected(socket, name) as handle:
+    with connected(socket, name) as handle:
         return int(handle.get_size())
 
 
@@ -151,7 +151,7 @@ def content_digest(path: str, image_format: str, report: t.Callable[[int, int], 
 def served_digest(socket: str, name: str, report: t.Callable[[int, int], None], length: int | None = None) -> dict[str, t.Any]:
     """The same of an export that somebody serves on the unix ``socket``; with ``length`` of its first so many bytes, as if there were no more."""
     begun = time.monotonic()
-    with _connected(socket, name, extents=True) as handle:
+    with connected(socket, name, extents=True) as handle:
         size = int(handle.get_size())
         if length is not None and size < length:
             raise ColdmoveError(f"NBD export '{name}' on {socket} has {size} bytes, {length} are to be read")
@@ -232,7 +232,8 @@ class _ZeroRuns:
 
 
 @contextlib.contextmanager
-def _connected(socket: str, name: str, extents: bool = False) -> t.Iterator[t.Any]:
+def connected(socket: str, name: str, extents: bool = False) -> t.Iterator[t.Any]:
+    """A libnbd handle that is connected to an export; ``extents`` if it is to be asked for them. Whatever nbd raises becomes a ColdmoveError."""
     handle = nbd.NBD()
     handle.set_export_name(name)
     if extents:

@@ -18,9 +18,12 @@ Convert = t.Callable[[t.Any], t.Any]
 
 #: Whether disks are copied while the guest runs: where that can be, or not at all, or else nothing is moved.
 PRECOPY = ("auto", "always", "never")
+#: Whether a cold copy is compressed on the wire.
+COMPRESSIONS = ("none", "zstd", "auto")
 
 _TRUE = ("true", "yes", "on", "y", "t", "1")
 _FALSE = ("false", "no", "off", "n", "f", "0")
+_CIPHER = re.compile(r"[a-z0-9][a-z0-9.-]*(@[a-z0-9][a-z0-9.-]*)?")
 # A leading zero would be octal in some of the places where a number can be written.
 _FIGURE = re.compile(r"-?(?:0|[1-9][0-9]*)")
 
@@ -129,6 +132,22 @@ def words(value: t.Any) -> list[str]:
     return [str(word) for word in value]
 
 
+def ciphers(value: t.Any) -> list[str]:
+    """Names of ssh's ciphers, the preferred one first. Nothing that ssh would take for more than a name: no ``+``, ``^`` or ``-`` in front, no pattern."""
+    names = words(value)
+    if not names or not all(_CIPHER.fullmatch(name) for name in names):
+        raise ValueError("it must be names of ssh's ciphers, like aes128-gcm@openssh.com; 'ssh -Q cipher' lists those of a node")
+    return names
+
+
+def compression(value: t.Any) -> str:
+    """Whether what crosses the wire is compressed."""
+    word = str(value).strip()
+    if word not in COMPRESSIONS:
+        raise ValueError(f"it must be one of {', '.join(COMPRESSIONS)}")
+    return word
+
+
 def one_word(value: t.Any) -> str:
     """One name."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
@@ -186,6 +205,9 @@ OF_VERBS: t.Mapping[str, Convert] = {
     "bandwidth_limit": rate,
     "precopy": precopy,
     "precopy_timeout": positive,
+    "ciphers": ciphers,
+    "transfer_slots": positive,
+    "compression": compression,
 }
 
 #: Of these the value is never shown.
@@ -204,6 +226,8 @@ OF_NODES: t.Mapping[str, Convert] = {
     "reserved_disk_gb": number,
     "migration_address": one_word,
     "migration_port": port,
+    "ciphers": ciphers,
+    "transfer_slots": positive,
 }
 
 

@@ -253,6 +253,8 @@ class Progress(t.TypedDict, total=False):
     bytes_total: int
     rate: float
     eta_seconds: float | None
+    note: str
+    waiting: str
 
 
 class Rejection(t.TypedDict):

@@ -17,7 +17,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports, libvirt_host
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, exports, libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.nbd_relay import Relay
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.nbd_stream import NO_SPACE
@@ -93,7 +93,8 @@ def conclude(journal: Journal) -> dict[str, str]:
     Job(journal, JOB).wait(VERDICT_SECONDS)
     complete = mirrored(journal)
     for token in complete.values():
-        (paths.OFFERS_DIR / token).unlink(missing_ok=True)
+        for socket in (str(paths.OFFERS_DIR / token), aids.beside(str(paths.OFFERS_DIR / token))):
+            Path(socket).unlink(missing_ok=True)
     return complete
 
 

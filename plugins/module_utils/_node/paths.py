@@ -29,6 +29,8 @@ OFFERS_DIR = CHANNEL_DIR / "offers"
 EXPORTS_DIR = RUN_DIR / "exports"
 #: Sockets through which QEMU mirrors disks into the channel, each of QEMU's account alone: so no folder of root's may be above.
 MIRRORS_DIR = Path("/run/coldmove-mirrors")
+#: Locks of those that send, and of those that wait to: see slots.py.
+SLOTS_DIR = RUN_DIR / "slots"
 #: The channel's key, the peers' pinned host keys, and the keys that may open the channel of this node.
 TRUST_DIR = Path("/etc/coldmove")
 IDENTITY = TRUST_DIR / "id_ed25519"

@@ -13,9 +13,9 @@ import typing as t
 Report = t.Callable[[dict[str, t.Any]], None]
 
 
-def progress(step: str, done: int, total: int, seconds: float) -> dict[str, t.Any]:
-    """``{step, percent, bytes_done, bytes_total, rate (bytes/s), eta_seconds}`` of work that has taken ``seconds`` so far."""
-    rate = done / seconds if seconds > 0 else 0.0
+def progress(step: str, done: int, total: int, seconds: float, at_first: int = 0) -> dict[str, t.Any]:
+    """``{step, percent, bytes_done, bytes_total, rate (bytes/s), eta_seconds}`` of work that has taken ``seconds`` so far; ``at_first`` bytes took no time."""
+    rate = max(0, done - at_first) / seconds if seconds > 0 else 0.0
     return {
         "step": step,
         "percent": round(min(100.0, 100.0 * done / total), 1) if total else 100.0,

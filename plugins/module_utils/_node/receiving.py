@@ -14,7 +14,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import channel, exports, qemu_img
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, channel, exports, qemu_img
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
@@ -103,13 +103,14 @@ def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer)
     job = Job(journal, "channel")
     status = job.status()
     tokens = journal.data["tokens"]
-    offers = {f"/{paths.OFFERS_DIR.name}/{tokens[file['id']]}": str(_endpoint(tokens[file["id"]])[0]) for file in files}
-    wanted = {"offers": offers, "address": source.address, "port": source.port}
+    served = {_endpoint(tokens[file["id"]])[0]: file["temp_path"] for file in files}
+    offers = {f"/{paths.OFFERS_DIR.name}/{place.name}": str(place) for socket in served for place in (socket, Path(aids.beside(str(socket))))}
+    wanted = {"offers": offers, "address": source.address, "port": source.port, "ciphers": list(source.ciphers)}
     if status["state"] == "running" and status["progress"].get("connected") and journal.data.get("channel") == wanted:
         return False
     _close_channel(journal)
     journal.note(channel=wanted)
-    job.ensure_started(lambda report: channel.keep_connected(source, offers, report))
+    job.ensure_started(lambda report: _keep_open(source, offers, served, report))
     # A refusal of the first connection is the answer of this very step.
     while not (progress := job.status().get("progress", {})).get("connected"):
         if progress.get("error") or job.status()["state"] != "running":
@@ -117,6 +118,11 @@ def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer)
             raise ColdmoveError(progress.get("error") or f"the data channel to {source.address} could not be kept open")
         time.sleep(0.02)
     return True
+
+
+def _keep_open(source: channel.Peer, offers: t.Mapping[str, str], served: t.Mapping[Path, str], report: Report) -> t.NoReturn:
+    with aids.serving(served):
+        channel.keep_connected(source, offers, report)
 
 
 class Told(t.NamedTuple):
@@ -275,7 +281,9 @@ def _close_channel(journal: Journal) -> int:
 def _withdraw(journal: Journal, file_id: str) -> None:
     token = journal.data.get("tokens", {}).get(file_id)
     if token:
-        exports.stop_export(*_endpoint(token))
+        socket, pid_file = _endpoint(token)
+        exports.stop_export(socket, pid_file)
+        Path(aids.beside(str(socket))).unlink(missing_ok=True)  # of a channel that was killed
 
 
 def running_exports(journal: Journal) -> int:

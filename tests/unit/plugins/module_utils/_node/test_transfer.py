@@ -23,7 +23,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, progress, receiving, sending
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, progress, receiving, sending, slots
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 from ansible_collections.coldmove.libvirt.plugins.modules.virt_disk_receive import receive
@@ -117,7 +117,7 @@ class Move:
 
     def offer(self, precopy: bool | None = None) -> dict[str, t.Any]:
         self.measure()
-        where = {"address": "node1", "port": 22, "instances_path": str(self.dest)}
+        where = {"address": "node1", "port": 22, "ciphers": [], "instances_path": str(self.dest)}
         return receive(self.journal, {"state": "offered", "files": self.files, **where, "contents": {}, "precopy": precopy})
 
     def send(self, tokens: dict[str, str], **more: t.Any) -> dict[str, t.Any]:
@@ -164,7 +164,8 @@ def move(root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> t.Ite
     monkeypatch.setattr(sending, "_RETRY_SECONDS", 0.1)
     made = Move(root, journal)
     yield made
-    Job(journal, "send").cancel()
+    for name in ("send", "slot"):
+        Job(journal, name).cancel()
     for file in made.files:
         file["size_bytes"] = 0
     made.discard()
@@ -193,6 +194,20 @@ def test_every_kind_of_file_arrives_whole_and_sparse_and_the_source_is_only_read
     assert receiving.running_exports(move.journal) == 0
     assert not any(paths.EXPORTS_DIR.iterdir())
     assert not any(paths.OFFERS_DIR.iterdir())
+
+
+@pytest.mark.parametrize("compression", ["zstd", "auto"])
+def test_what_crosses_compressed_is_the_same_and_as_sparse(move: Move, compression: str) -> None:
+    raw = sparse(move.add("vda"), 64 * MIB, (0, noise(70_000)), (9 * MIB + 512, b"text " * MIB), (64 * MIB - 5, b"tail!"))
+    move.add("nvram", kind="nvram").write_bytes(noise(131_072, 3))
+    tokens = move.offer()["exports"]
+    assert move.send(tokens, state="reachable", compression=compression) == {"changed": False}
+    result = move.send(tokens, compression=compression)["job"]["result"]
+    assert result["compression"].startswith(f"compression {compression}")
+    assert result["retries"] == 0
+    move.commit(result["digests"])
+    assert move.same("vda") and move.same("nvram")
+    assert allocated(move.dest / "vda") <= allocated(raw) + 256 * 1024
 
 
 def test_a_raw_disk_in_which_the_guest_wrote_a_qcow2_header_stays_raw(move: Move) -> None:
@@ -403,7 +418,7 @@ def test_a_dest_that_started_anew_does_not_use_what_it_had_made_from_an_image(mo
 
 
 def restored(move: Move, contents: dict[str, str]) -> dict[str, t.Any]:
-    where = {"address": "", "port": 22, "instances_path": str(move.dest)}
+    where = {"address": "", "port": 22, "ciphers": [], "instances_path": str(move.dest)}
     return receive(move.journal, {"state": "offered", "files": move.files, **where, "contents": contents, "precopy": None})
 
 
@@ -624,16 +639,36 @@ def test_a_copy_over_what_an_earlier_one_left_is_right(move: Move) -> None:
     assert allocated(move.dest / "vda") <= allocated(raw) + 256 * 1024
 
 
-def test_a_killed_copy_is_taken_up_again(move: Move) -> None:
-    sparse(move.add("vda"), 8 * MIB, (0, noise(8 * MIB)))
+def test_a_killed_copy_is_taken_up_where_it_was(move: Move) -> None:
+    """What had crossed is not sent again, and that is told."""
+    sparse(move.add("vda"), 40 * MIB, (0, noise(32 * MIB)))
     tokens = move.offer()["exports"]
-    status = move.send(tokens, bandwidth_limit=MIB, wait_seconds=0.5)["job"]
-    assert status["state"] == "running"
+    status = move.send(tokens, bandwidth_limit=16 * MIB, wait_seconds=0)["job"]
+    temporary = Path(move.files[0]["temp_path"])
+    until(lambda: allocated(temporary) >= 16 * MIB)
     os.killpg(status["pid"], signal.SIGKILL)
     with pytest.raises(ColdmoveError, match="its process is gone"):
         move.send(tokens, attach=True)
-    move.commit(move.send(tokens)["job"]["result"]["digests"])
+    again = move.send(tokens)["job"]["result"]
+    assert 8 * MIB <= again["already_there"] < 32 * MIB
+    assert again["bytes_read"] == again["bytes_total"] == 32 * MIB
+    assert again["retries"] == 0
+    move.commit(again["digests"])
     assert move.same("vda")
+
+
+def test_a_resumed_copy_tells_so(move: Move) -> None:
+    content = noise(16 * MIB)
+    sparse(move.add("vda"), 16 * MIB, (0, content))
+    tokens = move.offer()["exports"]
+    move.journal.note(written_to=list(tokens.values()))
+    with open(move.files[0]["temp_path"], "r+b") as stream:
+        stream.write(content[: 8 * MIB])
+    move.send(tokens, bandwidth_limit=4 * MIB, wait_seconds=0)
+    note = until(lambda: Job(move.journal, "send").status()["progress"].get("note"))
+    assert note.startswith("resumed: ")
+    assert note.endswith(" already there")
+    move.send(tokens, attach=True)
 
 
 def test_a_file_that_vanished_from_dest_is_copied_again_although_the_copy_was_done(move: Move) -> None:
@@ -651,15 +686,18 @@ def test_a_file_that_vanished_from_dest_is_copied_again_although_the_copy_was_do
     assert move.same("vda")
 
 
-def test_a_channel_that_breaks_and_comes_back_is_no_failure(move: Move) -> None:
-    sparse(move.add("vda"), 6 * MIB, (0, noise(6 * MIB)))
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_channel_that_breaks_and_comes_back_is_no_failure(move: Move, compression: str) -> None:
+    sparse(move.add("vda"), 24 * MIB, (0, noise(24 * MIB)))
     tokens = move.offer()["exports"]
-    assert move.send(tokens, bandwidth_limit=4 * MIB, wait_seconds=0.5)["job"]["state"] == "running"
+    assert move.send(tokens, bandwidth_limit=8 * MIB, compression=compression, wait_seconds=0)["job"]["state"] == "running"
+    until(lambda: allocated(move.files[0]["temp_path"]) >= 10 * MIB)
     os.kill(move.export_pid("vda"), signal.SIGKILL)
     until(lambda: receiving.running_exports(move.journal) == 0)
     assert move.offer() == {"changed": True, "exports": tokens}
     result = move.send(tokens, attach=True)["job"]["result"]
     assert result["retries"] >= 1
+    assert 4 * MIB <= result["already_there"] < 24 * MIB
     move.commit(result["digests"])
     assert move.same("vda")
 
@@ -738,10 +776,13 @@ def test_a_full_disk_on_dest_is_told_at_once(move: Move) -> None:
 
 
 @pytest.mark.parametrize("way", ["cancel", "kill"])
-def test_a_copy_that_ends_early_leaves_nobody_on_the_source_file(move: Move, way: str) -> None:
-    """The guest could not start on the source while a digest still had its disk open."""
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_copy_that_ends_early_leaves_nobody_on_the_source_file(move: Move, way: str, resumed: bool) -> None:
+    """The guest could not start on the source while a digest, or whoever sends, still had its disk open."""
     held = sparse(move.add("vda"), 256 * MIB, (0, noise(32 * MIB)))
     tokens = move.offer()["exports"]
+    if resumed:
+        move.journal.note(written_to=list(tokens.values()))
     status = move.send(tokens, bandwidth_limit=MIB, wait_seconds=0)["job"]
     until(lambda: users_of(held))
     if way == "cancel":
@@ -811,6 +852,41 @@ def test_the_probe_before_the_stop_tells_what_does_not_fit(move: Move) -> None:
         send(move.journal, reach)
     with pytest.raises(ColdmoveError, match="nowhere"):
         send(move.journal, {**reach, "exports": {"vda": "nowhere"}})
+
+
+def test_a_slot_is_waited_for_before_the_stop_and_given_back_after_the_copy(move: Move) -> None:
+    sparse(move.add("vda"), MIB, (0, noise(MIB)))
+    tokens = move.offer()["exports"]
+    reach = {"state": "reachable", "transfer_slots": 1, "wait_seconds": 0.1}
+    with slots.taken(1, lambda _progress: None):
+        waiting = move.send(tokens, **reach)
+        assert waiting["changed"] is False
+        assert waiting["job"]["state"] == "running"
+        until(lambda: move.send(tokens, **reach)["job"]["progress"].get("waiting") == "1 of 1 taken")
+    until(lambda: "job" not in move.send(tokens, **reach, attach=True))
+    assert slots.is_held(move.journal)
+    told = move.send(tokens, transfer_slots=1)["job"]["result"]
+    with slots.taken(1, lambda _progress: None):
+        move.commit(told["digests"])
+    assert move.same("vda")
+
+
+def test_a_copy_without_a_slot_waits_for_one_itself(move: Move) -> None:
+    sparse(move.add("vda"), MIB, (0, noise(MIB)))
+    tokens = move.offer()["exports"]
+    with slots.taken(1, lambda _progress: None):
+        assert move.send(tokens, transfer_slots=1, wait_seconds=0)["job"]["state"] == "running"
+        until(lambda: Job(move.journal, "send").status()["progress"].get("waiting") == "1 of 1 taken")
+    assert move.send(tokens, transfer_slots=1, attach=True)["job"]["state"] == "done"
+
+
+def test_what_is_taken_back_waits_no_more(move: Move) -> None:
+    sparse(move.add("vda"), MIB)
+    tokens = move.offer()["exports"]
+    with slots.taken(1, lambda _progress: None):
+        move.send(tokens, state="reachable", transfer_slots=1, wait_seconds=0)
+        send(move.journal, {"state": "absent", "files": move.files, "exports": {}})
+        assert Job(move.journal, "slot").status()["state"] == "absent"
 
 
 # --- what is on dest already, and what is taken away again
