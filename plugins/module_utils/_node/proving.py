@@ -206,9 +206,11 @@ def _look_after(kept: t.Mapping[str, t.Any], uri: str, server_uuid: str) -> None
     for folder, need in kept["room"].items():
         if _free(folder) < need // 2:
             raise ColdmoveError(f"{folder} was running full, with {_free(folder)} bytes free: the proof was given up for the guest's sake")
-    with contextlib.suppress(libvirt_host.NoSuchServer), libvirt_host.connected(uri) as host:
-        if host.is_stuck(host.domain(server_uuid)):
-            raise ColdmoveError("the guest was stopped by a write that found no room: the proof was given up, and the guest let go on")
+    stuck = False
+    with contextlib.suppress(ColdmoveError), libvirt_host.connected(uri) as host:  # a libvirtd that is started anew takes nothing away
+        stuck = host.is_stuck(host.domain(server_uuid))
+    if stuck:
+        raise ColdmoveError("the guest was stopped by a write that found no room: the proof was given up, and the guest let go on")
 
 
 def _why(kept: t.Mapping[str, t.Any], uri: str, server_uuid: str) -> str | None:
