@@ -44,9 +44,9 @@ def phases(world: World, guest: GuestState) -> list[str]:
     """The phases of a server's youngest migration."""
     script = (
         "import sqlite3, sys; store = sqlite3.connect('file:/var/lib/coldmove/records.sqlite?mode=ro', uri=True);"
-        "[print(row[0]) for row in store.execute(\"SELECT name FROM coldmove_events WHERE kind = 'phase' AND migration_id = ?\", sys.argv[1:])]"
+        "[print(row[0]) for row in store.execute(\"SELECT name FROM coldmove_events WHERE kind = 'phase' AND migration_uuid = ?\", sys.argv[1:])]"
     )
-    return world.lab.exec("records1", "python3", "-c", script, str(laws.record(world.lab, guest)["id"])).stdout.split()
+    return world.lab.exec("records1", "python3", "-c", script, laws.record(world.lab, guest)["uuid"]).stdout.split()
 
 
 def journal(world: World, node: str, row: dict[str, Any]) -> dict[str, Any]:
