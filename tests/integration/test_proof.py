@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from integration.conftest import World
+    from integration.runs import Run
 
     from lab.state import GuestState
 
@@ -25,7 +27,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 #: What crosses while the guest runs is proven after its start.
 MIRRORED = {"precopy": "always"}
-SPOILER = "/etc/libvirt/hooks/qemu.d/spoiler"
 
 
 @contextlib.contextmanager
@@ -63,15 +64,14 @@ def check_nothing_left(world: World, guest: GuestState, row: dict[str, Any]) -> 
     laws.check_quiet(world.lab, "node1", "node2")
 
 
-@contextlib.contextmanager
-def spoiled(world: World, node: str, path: str, offset: int) -> Iterator[None]:
-    """Somebody writes into the copy on the dest right before QEMU opens it."""
-    script = f'#!/bin/sh\n[ "$2 $3" = "prepare begin" ] && printf spoiled | dd of={path} bs=1 seek={offset} conv=notrunc 2>/dev/null\nexit 0\n'
-    world.lab.exec(node, "sh", "-c", f"cat > {SPOILER}; chmod 755 {SPOILER}", stdin=script)
-    try:
-        yield
-    finally:
-        world.lab.exec(node, "rm", SPOILER)
+def spoiled(world: World, guest: GuestState) -> Run:
+    """A move of which somebody changes the copy on the dest right before QEMU opens it."""
+    run = world.run("cold_migrate", server=guest.name, target_host="node2", **MIRRORED)
+    run.wait_for("end", "Verify the copy and give it its name")
+    with (world.lab.images("node2") / Path(guest.files[0]).name).open("r+b") as disk:
+        disk.seek(60 * MIB)
+        disk.write(b"spoiled")
+    return run
 
 
 def test_equal_content_is_proven_while_the_guest_writes(world: World) -> None:
@@ -94,9 +94,9 @@ def test_equal_content_is_proven_while_the_guest_writes(world: World) -> None:
 def test_a_copy_that_differs_leads_back(world: World) -> None:
     """One byte of the dest's raw disk is another one: the server is back on its source, with all that it wrote there."""
     with guest_of(world, "differs", DiskSpec(64 * MIB, format="raw")) as guest:
-        with spoiled(world, "node2", guest.files[0], 60 * MIB):
-            outcome = world.play("cold_migrate", server=guest.name, target_host="node2", **MIRRORED)
-        outcome.refused("disk vda of differs", "differs from the held copy on node1", "since its start there is lost", "is back on node1")
+        spoiled(world, guest).finish().refused(
+            "disk vda of differs", "differs from the held copy on node1", "since its start there is lost", "is back on node1"
+        )
         laws.check_back(world.lab, guest, "node1", [guest.name])
         laws.check_quiet(world.lab, "node1", "node2")
 
@@ -119,10 +119,9 @@ def test_killed_during_the_proof(world: World, when: str, task: str) -> None:
 def test_a_copy_that_differs_is_kept_by_recover(world: World) -> None:
     """The controller was killed, nobody knows for how long: recover goes neither way, until the operator stops the server on the dest."""
     with guest_of(world, "undecided", DiskSpec(64 * MIB, format="raw")) as guest:
-        with spoiled(world, "node2", guest.files[0], 60 * MIB):
-            run = world.run("cold_migrate", server=guest.name, target_host="node2", **MIRRORED)
-            run.wait_for("end", "Start_dest | Start the server on the dest")
-            run.kill()
+        run = spoiled(world, guest)
+        run.wait_for("end", "Start_dest | Start the server on the dest")
+        run.kill()
         world.play("recover", server=guest.name).refused("disk vda of undecided", "differs from the held copy on node1")
         assert world.lab.running_on(guest) == ["node2"]
         world.play("recover", server=guest.name).refused("compare them", "virsh destroy")
