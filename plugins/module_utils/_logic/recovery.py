@@ -411,10 +411,10 @@ def _steps_back(case: _Case) -> list[Step]:
     steps: list[Step] = ["withdraw_dest"] if case.dest_domain in ("defined", "running") else []
     if case.precopies():
         steps.append("end_precopy")
-    if case.source_domain != "running" and not case.was_shut_down():
+    if case.source_domain != "running":
         # Also for a domain that is defined: an interrupted step may have left files under their held names.
         steps.append("restore_source")
-        if case.was_running:
+        if case.was_running and not case.was_shut_down():
             steps.append("start_source")
     # Dest's files last: until the source is back in service they are a copy more.
     if case.dest is not None and case.record.get("dest_host"):

@@ -831,7 +831,7 @@ def test_a_guest_that_somebody_else_has_shut_down_during_a_precopy_is_not_starte
     for case, seen in ((record("pre-migrating", hold=HOLD), SOURCE_OFF), (record("pre-migrating"), {**SOURCE_OFF, "precopy": "over"})):
         decision = recovery.decide(case, seen, TEMP)
         assert decision["decision"] == "roll_back"
-        assert [step for step in decision["steps"] if step != "end_precopy"] == ["clean_dest", "close"]
+        assert [step for step in decision["steps"] if step != "end_precopy"] == ["restore_source", "clean_dest", "close"]
     # Once the move itself stops it, it is started again.
     assert "start_source" in recovery.decide(record("migrating"), {**SOURCE_OFF, "precopy": "over"}, TEMP)["steps"]
     assert "start_source" in recovery.decide(record("pre-migrating"), SOURCE_OFF, TEMP)["steps"]
