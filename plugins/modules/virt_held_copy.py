@@ -101,7 +101,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import holding, merging
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, holding, merging
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.files import owner_of
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
@@ -115,7 +115,11 @@ def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     if params["state"] == "merged":
         return merge(journal, params)
     if params["state"] == "absent":
-        deleted, kept = holding.release(journal, files)
+        users: dict[str, str] = {}
+        if any(map(devices.is_device, files)):
+            with libvirt_host.connected(params["uri"]) as host:
+                users = devices.users_of(host)
+        deleted, kept = holding.release(journal, files, users)
         return {"changed": bool(deleted), "deleted": deleted, "kept": kept}
     with libvirt_host.connected(params["uri"]) as host:
         if params["state"] == "held":

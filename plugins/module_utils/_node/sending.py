@@ -18,8 +18,8 @@ from pathlib import Path
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, paths
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
 
 Report = t.Callable[[dict[str, t.Any]], None]
 _FORK = multiprocessing.get_context("fork")
@@ -51,10 +51,15 @@ class Order(t.NamedTuple):
 def probe(order: Order) -> None:
     """Prove, while the guest still runs, that every file can be set aside, and every export be reached through the channel. Raises ColdmoveError."""
     for file in order.files:
-        nodefiles.prove_names(file["held_path"])
+        needed = int(file["size_bytes"])
+        if devices.is_device(file):
+            devices.check_source(file)
+            needed = int(file["virtual_bytes"])
+        else:
+            nodefiles.prove_names(file["held_path"])
         size = exports.probe(order.sockets[file["id"]], file["id"])
-        if size < file["size_bytes"]:
-            raise ColdmoveError(f"the dest offers {size} bytes for {file['id']}, which needs {file['size_bytes']}")
+        if size < needed:
+            raise ColdmoveError(f"the dest offers {size} bytes for {file['id']}, which needs {needed}")
 
 
 def forget(migration_uuid: str) -> None:
@@ -146,14 +151,18 @@ class _Copy:
             raise ColdmoveError(f"qemu-img could not copy {file['held_path']} to the dest: {words or 'the channel broke'}")
 
     def _command(self, file: dict[str, t.Any]) -> list[str]:
-        # The file crosses as opaque bytes: snapshots, bitmaps and layout stay, and dest needs no knowledge of the format.
+        # A file crosses as opaque bytes: snapshots, bitmaps and layout stay, and dest needs no knowledge of the format. Of a device its content crosses:
+        # behind an image there may be anything.
+        read_as, reads_zero = "raw", True
+        if devices.is_device(file):
+            read_as, reads_zero = file["format"], file["format"] == "qcow2"
         command = ["setpriv", "--pdeathsig", "KILL", "qemu-img", "convert", "-n", "-W", "-m", str(exports.CONNECTIONS)]
-        if self._order.fresh and not self.retries:
+        if reads_zero and self._order.fresh and not self.retries:
             command.append("--target-is-zero")  # after a broken attempt the zeroes must be sent too
         if self._order.bandwidth_limit:
             command += ["-r", str(self._order.bandwidth_limit)]
         target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={self._order.sockets[file['id']]},file.export={file['id']}"
-        return [*command, "--image-opts", "--target-image-opts", exports.image_options(file["held_path"], "raw"), target]
+        return [*command, "--image-opts", "--target-image-opts", exports.image_options(file["held_path"], read_as), target]
 
     def _watch(self, process: subprocess.Popen[str], before: int) -> None:
         wakes = 0
