@@ -33,7 +33,7 @@ OVERHEAD_SECONDS = 5.0
 
 
 class Edits(t.TypedDict):
-    """What the files of a move change in the definition: path and new format by target, which disks are devices, which are gone, path of the NVRAM (or None)."""
+    """What the files of a move change in the definition: path and new format by target, which disks are devices, which are gone, path of the NVRAM."""
 
     disks: dict[str, str]
     devices: list[str]
