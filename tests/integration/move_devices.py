@@ -198,8 +198,8 @@ def a_qcow2_image_gets_room_for_its_tables() -> None:
     length = qemu_img.length_of(file["dest_path"])
     assert qemu_img.measured(24 * MIB) <= length < qemu_img.measured(24 * MIB) + 4 * MIB
     assert qemu_img.info(file["dest_path"], "qcow2", devices=True).virtual_bytes == 8 * MIB
-    receiving._commit_device(here, file, True)  # noqa: SLF001
-    receiving._commit_device(here, file, False)  # noqa: SLF001
+    receiving._commit_device(here, file, True)
+    receiving._commit_device(here, file, False)
     assert qemu_img.info(file["dest_path"], "qcow2", devices=True).virtual_bytes == 24 * MIB
     receiving.discard(here, [file])
 
@@ -226,7 +226,7 @@ def the_held_volume() -> None:
     assert host.defined
     assert holding.hold(here, host, SERVER, [file]) and not holding.hold(here, host, SERVER, [file])
     assert devices.names_of(here, file) == "held" and not host.defined
-    assert moves._names_of(here, file) == "held"  # noqa: SLF001
+    assert moves._names_of(here, file) == "held"
     run("lvcreate", "-qq", "-s", "-L", "4M", "-n", "snap", "vg-a/web-root")
     assert "it has snapshots" in holding.release(here, [file])[1][0]
     run("lvremove", "-qq", "-y", "vg-a/snap")

@@ -38,7 +38,7 @@ def definition(world: World, node: str, guest: GuestState) -> str:
 
 def devices_of(world: World, node: str, guest: GuestState) -> dict[str, tuple[str | None, ...]]:
     """Kind, format and path of each disk in the definition."""
-    found = {}
+    found: dict[str, tuple[str | None, ...]] = {}
     for disk in ET.fromstring(definition(world, node, guest)).iter("disk"):
         driver, source = next(disk.iter("driver")), next(disk.iter("source"))
         found[str(next(disk.iter("target")).get("dev"))] = (disk.get("type"), driver.get("type"), source.get("dev"))
@@ -47,7 +47,7 @@ def devices_of(world: World, node: str, guest: GuestState) -> dict[str, tuple[st
 
 def on_devices(world: World, name: str) -> tuple[GuestState, dict[str, str]]:
     """A running server of node1 with a raw and a qcow2 disk, each on a block device of its own."""
-    disks = [DiskSpec(SIZE, FORMATS["vda"], content_mib=1), DiskSpec(SIZE, FORMATS["vdb"], content_mib=1)]
+    disks = [DiskSpec(SIZE, "raw", content_mib=1), DiskSpec(SIZE, "qcow2", content_mib=1)]
     guest = world.lab.define_guest("node1", GuestSpec(name, disks))
     paths = {target: world.lab.block_device("node1", f"{name}-{target}", ROOM[target]) for target in FORMATS}
     domain = ET.fromstring(definition(world, "node1", guest))
@@ -126,7 +126,7 @@ def test_what_speaks_against_a_device(world: World) -> None:
     small, used = world.lab.block_device("node2", "small", MIB), garbage(world, "used", ROOM["vdb"])
     world.lab.exec("node2", "mkswap", "-q", used)
 
-    def refused(*words: str, **devices: str) -> None:
+    def refused(*words: str, **devices: Any) -> None:
         world.play("cold_migrate", server=guest.name, target_host="node2", dest_devices=devices).refused("no-device cannot be moved", *words)
         laws.check_runs_on(world.lab, guest, "node1", [guest.name])
         assert definition(world, "node1", guest) == before and laws.claims(world.lab, guest) == []

@@ -123,7 +123,8 @@ def release(journal: Journal, files: list[MoveFile], users: t.Mapping[str, str] 
 
     ``users``: the domains that use block devices of this node, see devices.users_of().
     """
-    deleted, kept = [], []
+    deleted: list[str] = []
+    kept: list[str] = []
     for file in files:
         path = file["held_path"]
         if devices.is_device(file):

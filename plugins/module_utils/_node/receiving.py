@@ -162,7 +162,8 @@ def _commit_device(journal: Journal, file: MoveFile, waiting: bool) -> None:
 
 def discard(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[str]]:
     """Close the exports and delete what this migration made here: ``(deleted paths, kept paths with the reason)``."""
-    deleted, kept = [], []
+    deleted: list[str] = []
+    kept: list[str] = []
     _close_channel(journal)
     for file in files:
         _withdraw(journal, file["id"])

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import devices, plan, prechecks, recovery
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import devices, plan, prechecks, recovery
 
 GIB = 1024**3
 MOVE = "0f0f0f0f-0000-4000-8000-000000000000"
@@ -114,7 +115,8 @@ def test_what_the_operator_names_comes_first():
 
 
 def test_all_that_has_no_device_there_is_told():
-    errors = planned(a_disk(), a_disk("vdb", role="data"), a_disk("vdc", device="lun"), a_disk("vdd", internal_snapshots=1), named={"vdd": "/dev/sdd"})["errors"]
+    disks = [a_disk(), a_disk("vdb", role="data"), a_disk("vdc", device="lun"), a_disk("vdd", internal_snapshots=1)]
+    errors = planned(*disks, named={"vdd": "/dev/sdd"})["errors"]
     assert len(errors) == 4
     assert "disk vda is a block device" in errors[0] and "dest_devices=vda=" in errors[0]
     assert "disk vdb is a block device" in errors[1]
