@@ -143,4 +143,4 @@ def test_what_speaks_against_a_device(world: World) -> None:
 @pytest.mark.skipif(shutil.which("lvcreate") is None or shutil.which("supermin") is None, reason="lvm2 and supermin (libguestfs) are not installed")
 def test_volumes_and_devices_in_a_machine_of_their_own(tmp_path: Path) -> None:
     """What is made, refused, held and removed on real logical volumes: two lab nodes would share one kernel's."""
-    run_in_machine(tmp_path, Path(__file__).with_name("move_devices.py"), ["dm-mod", "dm-thin-pool", "dm-snapshot", "loop"])
+    run_in_machine(tmp_path, Path(__file__).with_name("move_devices.py"), ["dm-mod", "dm-thin-pool", "dm-snapshot", "loop"], timeout_seconds=900)

@@ -93,11 +93,14 @@ def zero(path: str, offset: int, length: int) -> None:
 
 def make_durable(path: str) -> None:
     """Wait until every byte of a device is on its storage."""
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise ColdmoveError(f"{path} does not take what was written to it: {exc.strerror}") from exc
 
 
 def _run(*arguments: str, timeout: float | None = TIMEOUT_SECONDS) -> str:

@@ -37,6 +37,7 @@ class Volume(t.NamedTuple):
     tags: tuple[str, ...] = ()
     #: Snapshots that need it: LVM deletes them with it.
     has_snapshots: bool = False
+    is_pool: bool = False
 
     def rounded(self, size_bytes: int) -> int:
         """``size_bytes`` in whole extents: no volume has another size."""
@@ -50,8 +51,6 @@ class Group(t.NamedTuple):
     uuid: str
     extent_bytes: int
     free_bytes: int
-    #: Its thin pools.
-    pools: tuple[str, ...]
 
 
 def mapper_path(path: str) -> str | None:
@@ -84,13 +83,14 @@ def _volume(path: str, told: dict[str, str]) -> Volume:
         pool=told["pool_lv"],
         tags=tuple(filter(None, told["lv_tags"].split(","))),
         has_snapshots="thickorigin" in told["lv_role"].split(","),
+        is_pool=told["segtype"] == "thin-pool",
     )
 
 
 def find(group: str, name: str) -> Volume | None:
-    """The volume of that name, active or not, or None. Names are compared, not looked for by a pattern. Raises ColdmoveError if there is no such group."""
-    for told in _report("lvs", "-o", _FIELDS, "--", group):
-        if told["lv_name"] == name:
+    """The volume of that name, active or not; None if there is none, or no such group. Names are compared, not looked for by a pattern."""
+    for told in _report("lvs", "-o", _FIELDS):
+        if (told["vg_name"], told["lv_name"]) == (group, name):
             return _volume(f"{group}/{name}", told)
     return None
 
@@ -98,10 +98,7 @@ def find(group: str, name: str) -> Volume | None:
 def group_of_name(name: str) -> Group | None:
     """Facts of a volume group; None if this node has none of that name."""
     found = next((told for told in _report("vgs", "-o", "vg_name,vg_uuid,vg_extent_size,vg_free") if told["vg_name"] == name), None)
-    if found is None:
-        return None
-    pools = tuple(told["lv_name"] for told in _report("lvs", "-o", "lv_name,segtype", "--", name) if told["segtype"] == "thin-pool")
-    return Group(name, found["vg_uuid"], int(found["vg_extent_size"]), int(found["vg_free"]), pools)
+    return None if found is None else Group(name, found["vg_uuid"], int(found["vg_extent_size"]), int(found["vg_free"]))
 
 
 def create(group: str, name: str, size_bytes: int, tag: str, pool: str = "") -> None:

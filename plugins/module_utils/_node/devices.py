@@ -136,7 +136,8 @@ def _rounded(size: int, group: lvm.Group) -> int:
 
 
 def _pool(file: MoveFile, group: lvm.Group) -> str:
-    return file["thin_pool"] if file["thin_pool"] in group.pools else ""
+    pool = lvm.find(group.name, file["thin_pool"]) if file["thin_pool"] else None
+    return pool.name if pool and pool.is_pool else ""
 
 
 def _split(file: MoveFile) -> tuple[str, str]:
@@ -194,10 +195,7 @@ def _is_there(journal: Journal, file: MoveFile, claim: Facts) -> bool:
 
 def _made(journal: Journal, file: MoveFile) -> lvm.Volume | None:
     """The volume that this migration has made, known by its tag."""
-    group, name = _split(file)
-    if lvm.group_of_name(group) is None:
-        return None
-    volume = lvm.find(group, name)
+    volume = lvm.find(*_split(file))
     return volume if volume and _tag(journal) in volume.tags else None
 
 
@@ -342,7 +340,7 @@ def release(journal: Journal, file: MoveFile, users: t.Mapping[str, str]) -> tup
     noted, path = journal.data.get("held_devices", {}).get(file["id"]), file["source_path"]
     if noted is None or noted.get("given_up"):
         return [], []
-    volume = lvm.find(noted["group"], noted["name"]) if "group" in noted and lvm.group_of_name(noted["group"]) else None
+    volume = lvm.find(noted["group"], noted["name"]) if "group" in noted else None
     if "group" not in noted:
         kept = f"{path}: no logical volume, so it stays as it is, with what the server had on it; empty it with wipefs --all, or blkdiscard, when you like"
     elif volume is None:
