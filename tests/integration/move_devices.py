@@ -186,7 +186,7 @@ def an_operators_device(host: libvirt_host.LibvirtHost) -> None:
     says("is kept for the migration", devices.take, other, file)
     with open(path, "r+b") as stream:
         stream.write(b"QFI\xfb" + b"y" * 4096)
-    assert "holds qcow2" in devices.problems(host, [file])[0]
+    assert "holds qcow2" in devices.problems(host, [file])[1]
     deleted, kept = receiving.discard(here, [file])
     assert not deleted and "have been wiped" in kept[0]
     assert devices.problems(host, [file]) == [] and receiving.discard(here, [file]) == ([], [])
