@@ -92,11 +92,7 @@ class ActionModule(ActionBase):
         self._reported = time.monotonic()
         progress = self._progress
         if progress and not silent:
-            display.display(
-                f"{self._server()}: {progress['step']} on {self._node} {progress['percent']:.0f}% "
-                f"of {human_bytes(progress['bytes_total'])}, {human_bytes(progress['rate'])}/s, "
-                f"{human_seconds(progress['eta_seconds'])} left"
-            )
+            display.display(f"{self._server()}: {_told(progress, self._node)}")
         self._heartbeat()
 
     def _heartbeat(self) -> None:
@@ -139,6 +135,16 @@ class ActionModule(ActionBase):
 
     def _server(self) -> str:
         return str(self._vars.get("coldmove_server", {}).get("name") or self._vars.get("inventory_hostname"))
+
+
+def _told(progress: Result, node: str) -> str:
+    if progress.get("waiting"):
+        return f"{progress['step']} of {node}: {progress['waiting']}"
+    note = f"; {progress['note']}" if progress.get("note") else ""
+    return (
+        f"{progress['step']} on {node} {progress['percent']:.0f}% of {human_bytes(progress['bytes_total'])}, "
+        f"{human_bytes(progress['rate'])}/s, {human_seconds(progress['eta_seconds'])} left{note}"
+    )
 
 
 def _running(result: Result) -> bool:

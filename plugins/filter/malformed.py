@@ -1,13 +1,14 @@
 # Copyright (c) 2026, coldmove contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Door to _logic/inputs.py and _logic/health.py."""
+"""Door to _logic/inputs.py, _logic/health.py and _logic/cutover.py."""
 
 from __future__ import annotations
 
+import time
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import health, inputs
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import cutover, health, inputs
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, a_list, guarded, plain
 
 DOCUMENTATION = r"""
@@ -54,7 +55,8 @@ _value:
 
 def malformed(variables: t.Any, hosts: t.Any, hostvars: t.Any) -> list[str]:
     """The verb's first, then each node's."""
-    found = inputs.malformed(a_dict(variables, "the variables"), {**inputs.OF_VERBS, **health.OF_VERBS})
+    asked = a_dict(variables, "the variables")
+    found = inputs.malformed(asked, {**inputs.OF_VERBS, **health.OF_VERBS, **cutover.of_verb(time.time())}) + cutover.contradictions(asked)
     for host in a_list(hosts, "the list of compute nodes"):
         mine = {name: plain(hostvars[host].get(name)) for name in inputs.OF_NODES}
         found += inputs.malformed(mine, inputs.OF_NODES, str(host))

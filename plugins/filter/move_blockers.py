@@ -59,6 +59,10 @@ options:
     description: The source is lost. Only the dest is asked.
     type: bool
     default: false
+  again:
+    description: Asked once more before the cutover. The move's own files are on the dest by now, and its disks are mirrored to them.
+    type: bool
+    default: false
   in_place:
     description: The server stays on its node, source and dest are one.
     type: bool
@@ -113,10 +117,11 @@ def move_blockers(
     flavor: t.Any = None,
     evacuation: t.Any = False,
     dest_devices: t.Any = None,
+    again: t.Any = False,
 ) -> list[str]:
     """All reasons."""
     options: t.Any = {"own_migration": text_or_empty(own_migration), "channel_error": text_or_empty(channel_error)}
-    options["evacuation"] = bool(evacuation)
+    options["evacuation"], options["again"] = bool(evacuation), bool(again)
     options["in_place"], options["refusals"] = bool(in_place), [str(reason) for reason in refusals or []]
     options["flavor"] = a_dict(flavor, "flavor") if flavor else None
     if need:

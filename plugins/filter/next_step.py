@@ -27,7 +27,7 @@ options:
   verb:
     description: The verb.
     type: str
-    choices: [cold_migrate, resize, confirm, revert, evacuate]
+    choices: [cold_migrate, resize, cutover, cancel, confirm, revert, evacuate]
     required: true
   server_uuid:
     description: UUID of the server.
@@ -48,6 +48,11 @@ options:
   flavor:
     description: What the server is to be resized to, the name of a flavor or a flavor as a mapping.
     type: raw
+  kind:
+    description: The kind of cutover that is asked for, C(kind) of what P(coldmove.libvirt.cutover_plan#filter) gives.
+    type: str
+    choices: [now, hold, at, window]
+    default: now
 positional: verb, server_uuid, nodes, lease_seconds, target_host
 """
 
@@ -65,7 +70,15 @@ _value:
 
 
 def next_step(
-    migrations: t.Any, verb: t.Any, server_uuid: t.Any, nodes: t.Any, lease_seconds: t.Any = 60, target_host: t.Any = "", *, flavor: t.Any = None
+    migrations: t.Any,
+    verb: t.Any,
+    server_uuid: t.Any,
+    nodes: t.Any,
+    lease_seconds: t.Any = 60,
+    target_host: t.Any = "",
+    *,
+    flavor: t.Any = None,
+    kind: t.Any = "now",
 ) -> t.Any:
     """Decide."""
     known = a_dict(nodes, "nodes")
@@ -74,7 +87,14 @@ def next_step(
     uuid = str(server_uuid)
     locked = servers.lock_of(uuid, t.cast("t.Any", known))
     return verbs.next_step(
-        str(verb), records, uuid, lambda record: liveness_of(record, known, lease), text_or_empty(target_host), locked, as_written(flavor) if flavor else None
+        str(verb),
+        records,
+        uuid,
+        lambda record: liveness_of(record, known, lease),
+        text_or_empty(target_host),
+        locked,
+        as_written(flavor) if flavor else None,
+        str(kind),
     )
 
 

@@ -33,7 +33,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Dictionaries with C(id), C(server), C(status), C(source_host), C(dest_host), C(bytes_sent) and C(downtime_seconds).
+  description: >-
+    Dictionaries with C(id), C(server), C(status), C(source_host), C(dest_host), C(bytes_sent), C(downtime_seconds), and C(held_since), which
+    only a precopy has that is held for its cutover.
   type: list
   elements: dict
 """
@@ -42,7 +44,10 @@ _value:
 def outcome_stats(outcomes: t.Any) -> list[dict[str, t.Any]]:
     """The public keys of each outcome."""
     keys = ("id", "status", "source_host", "dest_host", "bytes_sent", "downtime_seconds")
-    return [{"server": outcome.get("server_name"), **{key: outcome.get(key) for key in keys}} for outcome in dicts(outcomes, "outcomes")]
+    return [
+        {"server": outcome.get("server_name"), **{key: outcome.get(key) for key in keys}, "held_since": (outcome.get("hold") or {}).get("since")}
+        for outcome in dicts(outcomes, "outcomes")
+    ]
 
 
 class FilterModule:

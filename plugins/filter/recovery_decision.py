@@ -57,6 +57,7 @@ _value:
     - C(reason) is a sentence for people.
     - >-
       C(steps) is what to do, in this order, of V(withdraw_dest) (stop and undefine on the dest, keep the files), V(define_dest), V(start_dest),
+      V(prove) (compare what the server was started with on the dest with the held copy),
       V(restore_source) (defined and off), V(start_source), V(clean_dest) (delete the files that the record names), V(delete_held), V(merge_held),
       V(clean_source) (remove what a node that has returned has of an evacuated server) and V(close).
     - C(pending_hosts) is a list of nodes that cannot be cleaned now.

@@ -80,7 +80,8 @@ def status_report(migrations: t.Any, nodes: t.Any, servers: t.Any = None, host: 
     ]
     liveness = {str(record.get("uuid")): liveness_of(record, all_nodes, lease) for record in shown}
     now = datetime.datetime.now(datetime.UTC).isoformat()
-    return [*report.node_table(all_nodes, records), "", *report.server_table(last_known), "", *report.status_table(shown, now, liveness)]
+    lost = {str(record.get("uuid")): verbs.lost_precopy(record, all_nodes) for record in shown}
+    return [*report.node_table(all_nodes, records), "", *report.server_table(last_known), "", *report.status_table(shown, now, liveness, lost)]
 
 
 class FilterModule:

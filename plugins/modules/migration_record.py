@@ -227,6 +227,20 @@ options:
   held_bytes:
     description: Bytes that the held copy takes on the source, for O(action=transition).
     type: int
+  hold:
+    description:
+      - Holds the precopy of a migration that is V(pre-migrating), with what its later cutover needs of this run. For O(action=transition).
+      - The record keeps it with the time and the epoch, until it gets another status.
+    type: dict
+    suboptions:
+      cutover:
+        description: What the operator said of the cutover.
+        type: str
+        default: hold
+      options:
+        description: Variables of the verb that the later cutover goes by, as long as it is not told otherwise.
+        type: dict
+        default: {}
   phases:
     description: Phases that ended since the last write, for O(action=transition).
     type: list
@@ -244,7 +258,9 @@ options:
         description: How long it took, by a monotonic clock.
         type: float
   progress:
-    description: How far the run is, as a mapping of C(step), C(percent), C(bytes_done), C(bytes_total), C(rate) and C(eta_seconds). For O(action=heartbeat).
+    description:
+      - How far the run is, as a mapping of C(step), C(percent), C(bytes_done), C(bytes_total), C(rate), C(eta_seconds), and perhaps C(note) or C(waiting).
+      - For O(action=heartbeat).
     type: dict
   name:
     description: Name of the phase, for O(action=phase).
@@ -340,6 +356,7 @@ ROOM = {"type": "dict", "required": True, "options": {name: {"type": "float", "d
 CANDIDATE = {"host": REQUIRED_STR, "capacity": ROOM, "used": ROOM, "counted": REQUIRED_STRS}
 REJECTED = {"host": REQUIRED_STR, "reasons": REQUIRED_STRS}
 PHASE = {"name": REQUIRED_STR, "started_at": REQUIRED_STR, "seconds": FLOAT}
+HOLD = {"type": "dict", "options": {"cutover": {"type": "str", "default": "hold"}, "options": {"type": "dict", "default": {}}}}
 
 OPEN = {
     **{name: STR for name in ("server_uuid", "server_name", "source_host", "old_power_state", "reason", "started_by")},
@@ -356,6 +373,7 @@ TRANSITION = {
     "status": {"type": "str", "choices": list(transitions.STATUSES)},
     **{"dest_host": STR, "error": STR, "downtime_seconds": FLOAT, "bytes_total": INT, "bytes_sent": INT, "held_bytes": INT},
     "files": {"type": "list", "elements": "dict"},
+    "hold": HOLD,
     "pending_hosts": {"type": "list", "elements": "str"},
     "phases": {"type": "list", "elements": "dict", "options": PHASE},
 }

@@ -217,6 +217,11 @@ migrations:
     updated_at:
       description: When the record was last changed, heartbeats and take-overs apart.
       type: str
+    hold:
+      description:
+        - Of a precopy that is held for a later cutover, the dictionary C(cutover), C(since), C(epoch) and C(options). Null for all others.
+        - If the record has another RV(migrations[].epoch) by now, a run has taken it up to cut it over.
+      type: dict
     closed_event:
       description: The event that ended the migration, comparable with RV(as_of).
       type: int

@@ -41,6 +41,11 @@ options:
         description: Port of the peer's sshd.
         type: int
         default: 22
+  ciphers:
+    description: Names of ssh's ciphers, the preferred one first. Both ends must have one of them. Default are the fastest that are safe.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -67,14 +72,15 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import channel
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import peer_at
 
 _AT_ONCE = 8
 
 
-def attempt(peer: dict[str, object]) -> str:
+def attempt(peer: dict[str, object], ciphers: list[str]) -> str:
     """Why the channel to ``peer`` does not open; empty if it does."""
-    end = channel.Peer(str(peer["address"]), int(str(peer["port"])), paths.ACCOUNT, str(paths.IDENTITY), str(paths.KNOWN_HOSTS))
     try:
+        end = peer_at(str(peer["address"]), int(str(peer["port"])), ciphers)
         with channel.connected(end, {f"/{paths.OFFERS_DIR.name}/proof": "/nonexistent"}):
             return ""
     except ColdmoveError as exc:
@@ -89,12 +95,15 @@ def main() -> None:
         "port": {"type": "int", "default": 22},
     }
     module = AnsibleModule(
-        argument_spec={"peers": {"type": "list", "elements": "dict", "required": True, "options": peer_spec}},
+        argument_spec={
+            "peers": {"type": "list", "elements": "dict", "required": True, "options": peer_spec},
+            "ciphers": {"type": "list", "elements": "str", "default": []},
+        },
         supports_check_mode=True,
     )
     peers = module.params["peers"]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        answers = dict(zip((peer["name"] for peer in peers), pool.map(attempt, peers)))
+        answers = dict(zip((peer["name"] for peer in peers), pool.map(lambda peer: attempt(peer, module.params["ciphers"]), peers)))
     module.exit_json(changed=False, refused={name: words for name, words in answers.items() if words})
 
 

@@ -52,6 +52,11 @@ options:
     description: Port of the source's sshd.
     type: int
     default: 22
+  ciphers:
+    description: Names of ssh's ciphers for the channel, the preferred one first. Both ends must have one of them. Default are the fastest that are safe.
+    type: list
+    elements: str
+    default: []
   instances_path:
     description: Directory under which missing directories of the files may be created.
     type: path
@@ -72,6 +77,18 @@ options:
     description: Compare the content that a guest would see on both ends before a file gets its final name.
     type: bool
     default: true
+  precopy:
+    description:
+      - Of O(state=offered). Disks are made as blank images of their own format, and exported as what a guest sees, for the source's QEMU to mirror into.
+      - With V(false) files cross as opaque bytes. What was made the other way is made anew.
+      - Not given, what is there stays as it is, and new files cross as opaque bytes.
+    type: bool
+  mirrored:
+    description:
+      - Of O(state=committed). The tokens of the exports that the source has mirrored disks to, by file id, as M(coldmove.libvirt.virt_held_copy) returned them.
+      - These disks are not compared now. Their files must be the ones that were served then.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -111,10 +128,9 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.channel import Peer
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, receiving
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import receiving
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow, peer_at
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
 
@@ -123,12 +139,12 @@ def receive(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     """Reach ``params['state']``; the module's result."""
     files = params["files"]
     if params["state"] == "offered":
-        source = Peer(params["address"] or "", params["port"], paths.ACCOUNT, str(paths.IDENTITY), str(paths.KNOWN_HOSTS))
-        offered, changed = receiving.offer(journal, files, params["instances_path"], source, params["contents"])
+        source = peer_at(params["address"] or "", params["port"], params["ciphers"])
+        offered, changed = receiving.offer(journal, files, params["instances_path"], source, params["contents"], params["precopy"])
         return {"changed": changed, "exports": offered}
     job = Job(journal, "verify")
     if params["state"] == "committed":
-        told = receiving.Told(params["owners"], params["lengths"], params["digests"] if params["verify"] else None)
+        told = receiving.Told(params["owners"], params["lengths"], params["digests"] if params["verify"] else None, params["mirrored"])
         before = job.status()["state"]
         return {"job": follow(job, lambda report: receiving.commit(journal, files, told, report), params), "changed": before != "done"}
     cancelled = job.cancel()
@@ -146,12 +162,15 @@ def main() -> None:
             "files": FILES_ARG,
             "address": {"type": "str"},
             "port": {"type": "int", "default": 22},
+            "ciphers": {"type": "list", "elements": "str", "default": []},
             "instances_path": {"type": "path", "default": "/var/lib/libvirt/images"},
             "contents": {"type": "dict", "default": {}, "no_log": True},
             "digests": {"type": "dict", "default": {}},
             "lengths": {"type": "dict", "default": {}},
             "owners": {"type": "dict", "default": {}},
             "verify": {"type": "bool", "default": True},
+            "precopy": {"type": "bool"},
+            "mirrored": {"type": "dict", "default": {}},
             **JOB_ARGS,
         },
         supports_check_mode=True,

@@ -79,6 +79,12 @@ owners:
   description: Owner, group and mode of each file, by file id, for M(coldmove.libvirt.virt_disk_receive).
   type: dict
   returned: O(state=held)
+mirrored:
+  description:
+    - If the disks were in step with the dest until the server was off, the names of the export sockets that took them in, by file id.
+    - Empty if there was no precopy, or if one of them was not in step to the end.
+  type: dict
+  returned: O(state=held)
 deleted:
   description: Paths that were deleted.
   type: list
@@ -101,12 +107,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, holding, merging
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, holding, merging, mirroring, proving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.files import owner_of
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending import Report
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report
 
 
 def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -114,6 +120,8 @@ def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     files, server = params["files"], params["server_uuid"]
     if params["state"] == "merged":
         return merge(journal, params)
+    if params["state"] in ("absent", "restored"):
+        Job(journal, proving.HELD).cancel()  # what reads the held copy keeps its guest from starting
     if params["state"] == "absent":
         users: dict[str, str] = {}
         if any(map(devices.is_device, files)):
@@ -124,7 +132,8 @@ def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     with libvirt_host.connected(params["uri"]) as host:
         if params["state"] == "held":
             changed = holding.hold(journal, host, server, files)
-            return {"changed": changed, "owners": {file["id"]: owner_of(file["held_path"]) for file in files}}
+            owners = {file["id"]: owner_of(file["held_path"]) for file in files}
+            return {"changed": changed, "owners": owners, "mirrored": mirroring.conclude(journal)}
         return {"changed": holding.restore(journal, host, server, files, params["definition"], params["autostart"])}
 
 

@@ -77,6 +77,12 @@ move:
     started:
       description: Whether this migration has started the server here.
       type: bool
+    waiting:
+      description: Whether the server is paused here by a step of this migration that was killed. The next start lets it go on.
+      type: bool
+    proof:
+      description: V(begun), V(done), V(failed) or V(impossible), for a start whose disks are proven afterwards. None for others.
+      type: str
     written_bytes:
       description: What the server has written to the move's disks since it was started here. None if it does not run here.
       type: int
@@ -93,13 +99,17 @@ move:
     exports:
       description: How many exports are being served.
       type: int
+    precopy:
+      description:
+        - How the precopy stands that this migration has begun here, V(running), V(in_step), V(over) (its guest is off) or V(lost). None if there was none.
+      type: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import moves, sending
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import moves, proving, sending
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import step
 
@@ -124,6 +134,7 @@ def main() -> None:
             state = moves.look(params["migration_uuid"], host, params["server_uuid"], params["files"], params["side"])
             if journal and params["close"]:
                 journal.note(closed=True, server_uuid=params["server_uuid"])
+                proving.settle(journal, host, params["server_uuid"])
                 sending.forget(journal.uuid)
         module.exit_json(changed=False, move=state)
     except ColdmoveError as exc:

@@ -125,6 +125,7 @@ node:
     journals:
       description:
         - What the node keeps of open migrations, with C(migration_uuid), C(server_uuid), C(epoch), C(contact_age_seconds) and C(job).
+        - C(precopy) says how the precopy stands that leaves this node, V(running), V(in_step), V(over) or V(lost). It is None if there is none.
         - C(reserved) is a list of what the held copy, and the place chosen for a server that comes, keep of the node,
           each with C(pinned_cpus), C(memory_mb), C(page_size_kib) and C(memory_cells) as of a domain.
       type: list

@@ -74,6 +74,19 @@ options:
       - Set to V(false) when a roll-back or a revert starts the server on its source.
     type: bool
     default: true
+  proof_disks:
+    description:
+      - Disks (targets) of which this start is to be proven afterwards, each with the bytes of it that count.
+      - The server is started paused, libvirt holds these disks fast by a backup in pull mode, and the guest goes on. A job of the node reads what is held fast,
+        for M(coldmove.libvirt.virt_content_digest).
+      - If that cannot be, the server is started all the same, and RV(proof_error) says why.
+      - Only in a step of a migration.
+    type: dict
+    default: {}
+  stall_timeout:
+    description: With O(proof_disks), give up reading when it has got no further for so many seconds.
+    type: int
+    default: 120
 """
 
 EXAMPLES = r"""
@@ -130,6 +143,18 @@ autostart:
   description: Whether libvirt starts the domain at boot.
   type: bool
   returned: O(autostart) is given
+proof:
+  description: V(begun) if O(proof_disks) are held fast and read, V(impossible) if not. None if nothing is to be proven.
+  type: str
+  returned: O(state=running) in a step of a migration
+proof_error:
+  description: Why it is impossible.
+  type: str
+  returned: O(state=running) in a step of a migration
+paused_seconds:
+  description: How long the guest was kept waiting for it, which is downtime.
+  type: float
+  returned: O(state=running) in a step of a migration
 method:
   description: What stopped it, V(acpi), V(agent) or V(power_off). None if it was off already.
   type: str
@@ -142,14 +167,15 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import power
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import power, proving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import MIGRATION_ARGS, Journal, step
 
 
 def reach(host: libvirt_host.LibvirtHost, params: dict[str, t.Any], journal: Journal | None) -> dict[str, t.Any]:
     """Reach the power state, if one is wanted."""
     if params["state"] == "running":
-        return power.start(host, params["server"], params["start_timeout"], params["settle_seconds"], journal, params["commit_point"])
+        proof = proving.Order({target: int(length) for target, length in params["proof_disks"].items()}, params["uri"], params["stall_timeout"])
+        return power.start(host, params["server"], params["start_timeout"], params["settle_seconds"], journal, params["commit_point"], proof)
     if params["state"] == "shutoff":
         how = power.Stop(params["shutdown_timeout"], params["shutdown_retry_interval"], params["method"], params["power_off"])
         return power.stop(host, params["server"], how)
@@ -182,6 +208,8 @@ def main() -> None:
             "start_timeout": {"type": "float", "default": 60},
             "settle_seconds": {"type": "float", "default": 1},
             "commit_point": {"type": "bool", "default": True},
+            "proof_disks": {"type": "dict", "default": {}},
+            "stall_timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
         required_one_of=[("state", "autostart")],

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import compute_services, record_database, server_records
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.compute_services import ComputeServices
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.records import Records
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.record_rows import encode
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.records import MIGRATIONS, Records, _new_row
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.server_records import ServerRecords
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import services
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
@@ -220,14 +221,16 @@ class KnownServersContract:
     def test_a_store_of_version_1_is_brought_up_to_date(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as before:
             before.setattr(record_database, "UPGRADES", record_database.UPGRADES[:1])
-            migration = Records(**place).open(**opening(server_uuid=A_UUID)).after
+            row = {key: value for key, value in _new_row(opening(server_uuid=A_UUID), 1.0).items() if key != "hold"}
+            with Records(**place).database.write(create=True) as bare:
+                bare.execute(sa.insert(MIGRATIONS).values(encode({**row, "dest_host": "B"})))
             assert "coldmove_servers" not in self._tables(place)
         # A look sees what will be there, and leaves the store as it is.
         assert ServerRecords(**place, dry_run=True).find() == [] == list(ComputeServices(**place, dry_run=True).get())
         assert "coldmove_servers" not in self._tables(place)
         assert ServerRecords(**place).save("A", [snapshot()]).left == {A_UUID: "migration 1 is accepted"}
         assert ServerRecords(**place).save("A", [snapshot(B_UUID)]).changed
-        assert [each["uuid"] for each in Records(**place).find()[1]] == [migration["uuid"]]
+        assert [(each["uuid"], each["hold"]) for each in Records(**place).find()[1]] == [(row["uuid"], None)]
 
     @staticmethod
     def _tables(place: Place) -> list[str]:

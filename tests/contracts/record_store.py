@@ -130,6 +130,40 @@ class RecordStoreContract:
     def store(self, place: Place) -> Records:
         return Records(**place)
 
+    # -- hold ----------------------------------------------------------------------------------------------------------
+
+    def test_a_precopy_is_held_until_something_else_begins(self, store: Records) -> None:
+        options = {"verify": True, "health_checks": [{"type": "agent"}], "bandwidth_limit": "50M"}
+        migration = store.open(**opening()).after
+        assert migration["hold"] is None
+        uuid = migration["uuid"]
+        with pytest.raises(ColdmoveError, match="is accepted: only the precopy of one that is pre-migrating is held"):
+            store.transition(uuid, 1, "accepted", hold={"cutover": "hold"})
+        change = store.transition(uuid, 1, "pre-migrating", hold={"cutover": "hold", "options": options})
+        held = change.after["hold"]
+        assert change.changed and {key: held[key] for key in ("cutover", "epoch", "options")} == {"cutover": "hold", "epoch": 1, "options": options}
+        assert held["since"] == change.after["updated_at"]
+        # What else is told of it does not end it, and to hold it again keeps since when.
+        assert store.transition(uuid, 1, "pre-migrating", bytes_total=7).after["hold"] == held
+        assert not store.transition(uuid, 1, "pre-migrating", hold={"cutover": "hold", "options": options}).changed
+        # Who takes it over is seen by the epoch.
+        adopted = store.adopt(uuid, 1, OTHER).after
+        assert (adopted["epoch"], adopted["hold"]["epoch"]) == (2, 1)
+        with pytest.raises(Superseded):
+            store.transition(uuid, 1, "pre-migrating", hold={"cutover": "hold"})
+        assert store.find(uuid=uuid)[1][0]["hold"] == held
+        again = store.transition(uuid, 2, "pre-migrating", hold={"cutover": "hold", "options": {}}).after["hold"]
+        assert (again["since"], again["epoch"], again["options"]) == (held["since"], 2, {})
+        assert store.transition(uuid, 2, "migrating").after["hold"] is None
+        with pytest.raises(ColdmoveError, match="is migrating: only the precopy"):
+            store.transition(uuid, 2, "migrating", hold={"cutover": "hold"})
+
+    def test_a_held_precopy_that_is_ended_is_held_no_more(self, store: Records) -> None:
+        migration = store.open(**opening()).after
+        store.transition(migration["uuid"], 1, "pre-migrating", hold={"cutover": "hold"})
+        ended = store.close(migration["uuid"], 1, "error", error="cancelled by ann").after
+        assert (ended["hold"], ended["claims"]) == (None, [])
+
     # -- open ----------------------------------------------------------------------------------------------------------
 
     def test_the_guards_are_told_what_the_records_say(self, place: Place) -> None:
@@ -455,7 +489,7 @@ class RecordStoreContract:
         with connection(store) as bare:
             bare.exec_driver_sql("UPDATE coldmove_schema SET version = 99")
         for verb in (lambda: store.open(**opening()), Records(**place, dry_run=True).find):
-            with pytest.raises(ColdmoveError, match=r"has schema version 99, this release of coldmove.libvirt knows 2; nothing was changed. Upgrade"):
+            with pytest.raises(ColdmoveError, match=r"has schema version 99, this release of coldmove.libvirt knows 3; nothing was changed. Upgrade"):
                 verb()
 
     @staticmethod

@@ -161,6 +161,25 @@ def test_changed_host_key(world: World) -> None:
         world.remove(guest)
 
 
+def test_ciphers(world: World) -> None:
+    """Names that both ends have are used; if there is none, or one is none at all, that is told before the stop, in one sentence."""
+    guest = world.guest("ciphered")
+    begun = time.monotonic()
+    try:
+        # sshd has it, and takes it from nobody unless its own settings say so.
+        said = world.play("cold_migrate", server="ciphered", target_host="node2", ciphers="aes128-cbc")
+        said.refused("no matching cipher found", "ciphers is aes128-cbc: name one that both nodes have")
+        world.play("cold_migrate", server="ciphered", ciphers="aes128-ctr, -oProxyCommand=id").refused("ciphers is", "it must be names of ssh's ciphers")
+        assert world.watch.stops_since(guest, begun) == 0
+        laws.check_back(world.lab, guest, "node1", ["ciphered"])
+        laws.check_quiet(world.lab, "node1", "node2")
+        world.play("cold_migrate", server="ciphered", target_host="node2", ciphers=["aes128-cbc", "aes256-ctr"]).check()
+        laws.check_moved(world.lab, guest, ["ciphered"])
+        world.play("confirm", server="ciphered").check()
+    finally:
+        world.remove(guest)
+
+
 # --- while a transfer is in flight
 
 #: Try to connect to every socket of the channel, as another account. Prints one line for each that let us in.
@@ -182,7 +201,7 @@ for folder in ("/run/coldmove/exports", "/var/lib/coldmove/channel/offers"):
 def test_no_local_account_reaches_a_transfer(world: World) -> None:
     """While a copy is in flight, an ordinary account reaches neither end, though it is told the sockets' names; root does."""
     guest = world.guest("watched", DiskSpec(96 * MIB, content_mib=60))
-    run = world.run("cold_migrate", server="watched", target_host="node2", bandwidth_limit="6M")
+    run = world.run("cold_migrate", server="watched", target_host="node2", precopy="never", bandwidth_limit="6M")
     try:
         run.wait_for("start", "Cutover | Copy")
         offers = "/var/lib/coldmove/channel/offers"

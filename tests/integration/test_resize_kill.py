@@ -110,7 +110,7 @@ def merging(world: World, guest: GuestState) -> bool:
 AWAY_POINTS = [
     Sized("away-named", "Write down every name that will be used", "end", "again", target="node2"),
     Sized("away-offered", OFFER, "end", "recover", "back", target="node2"),
-    Sized("away-copied", "Cutover | Copy", "end", "again", target="node2"),
+    Sized("away-held", "Hold the source copy", "end", "again", target="node2"),
     Sized("away-committing", COMMIT, committed, "again", target="node2"),
     Sized("away-committed", COMMIT, "end", "recover", "back", target="node2", format="raw"),
     Sized("away-complete", "Record that the copy is complete", "end", "again", target="node2", flavor="m1.noswap"),

@@ -16,6 +16,7 @@ So a key opens nothing on its peers: it can offer, and root on the source decide
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import tempfile
 import time
@@ -25,11 +26,13 @@ from pathlib import Path
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
 #: AES-GCM is the fastest where the CPU has AES; the last one is OpenSSH's own default for those that have not.
-CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com"
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com")
 CONNECT_TIMEOUT_SECONDS = 20
 #: A connection that is silent for so long is given up and made anew; the copy goes on over the new one.
 KEEPALIVE_SECONDS = 30
 RETRY_SECONDS = 1.0
+#: ssh's words when it does not know a cipher, and when the peer has none of those that were asked for.
+_OF_CIPHERS = re.compile(r"no matching cipher|SSH2 cipher spec")
 
 
 class Peer(t.NamedTuple):
@@ -40,6 +43,8 @@ class Peer(t.NamedTuple):
     account: str
     identity: str
     known_hosts: str
+    #: Names only (inputs.ciphers), the preferred one first; both ends must have one of them.
+    ciphers: tuple[str, ...] = CIPHERS
 
 
 class Connection(t.NamedTuple):
@@ -121,9 +126,9 @@ def _command(peer: Peer, offers: t.Mapping[str, str], ready: Path) -> list[str]:
         "ExitOnForwardFailure": "yes",
         "ServerAliveInterval": str(KEEPALIVE_SECONDS // 6),
         "ServerAliveCountMax": "6",
-        "Ciphers": CIPHERS,
+        "Ciphers": ",".join(peer.ciphers),
         "Compression": "no",
-        "LogLevel": "ERROR",
+        "LogLevel": "INFO",  # that is where ssh says what the two ends have not in common
     }
     command = ["setpriv", "--pdeathsig", "KILL", "ssh", "-F", "none", "-N", "-T", "-p", str(peer.port), "-l", peer.account]
     for name, value in options.items():
@@ -150,10 +155,10 @@ def _await_ready(process: subprocess.Popen[str], peer: Peer, ready: Path, errors
 
 def _refused(peer: Peer, errors: Path) -> ColdmoveError:
     words = errors.read_text(encoding="utf-8", errors="replace").strip() or "no answer"
-    return ColdmoveError(
-        f"data channel to {peer.account}@{peer.address} port {peer.port} refused: {words}. "
-        "Run 'ansible-playbook coldmove.libvirt.ssh_trust' and see which pair it names"
-    )
+    advice = "Run 'ansible-playbook coldmove.libvirt.ssh_trust' and see which pair it names"
+    if _OF_CIPHERS.search(words):
+        advice = f"ciphers is {','.join(peer.ciphers)}: name one that both nodes have ('ssh -Q cipher', and Ciphers in the peer's sshd_config)"
+    return ColdmoveError(f"data channel to {peer.account}@{peer.address} port {peer.port} refused: {words}. {advice}")
 
 
 def _end(process: subprocess.Popen[str]) -> None:

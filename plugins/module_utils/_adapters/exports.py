@@ -136,7 +136,7 @@ def stop_export(socket: Path, pid_file: Path) -> bool:
 
 def probe(socket: str, name: str) -> int:
     """Shake hands with the export ``name`` on ``socket``; its size in bytes. Raises ColdmoveError."""
-    with _connected(socket, name) as handle:
+    with connected(socket, name) as handle:
         return int(handle.get_size())
 
 
@@ -148,13 +148,30 @@ def content_digest(path: str, image_format: str, report: t.Callable[[int, int], 
     ``report(done, total)`` is called after each block. ``size_bytes``: see image_options(). Raises ColdmoveError.
     """
     begun = time.monotonic()
-    with _served(path, image_format, "content", size_bytes) as socket, _connected(socket, "content", extents=True) as handle:
-        digest, size, read = _digest(handle, report)
-    return {"algorithm": "blake2b-4MiB", "digest": digest, "virtual_bytes": size, "read_bytes": read, "seconds": round(time.monotonic() - begun, 3)}
+    with _served(path, image_format, "content", size_bytes) as socket:
+        found = served_digest(socket, "content", report)
+    return {**found, "seconds": round(time.monotonic() - begun, 3)}
 
 
-def _digest(handle: t.Any, report: t.Callable[[int, int], None]) -> tuple[str, int, int]:
-    size, read, done = int(handle.get_size()), 0, 0
+def served_digest(socket: str, name: str, report: t.Callable[[int, int], None], length: int | None = None) -> dict[str, t.Any]:
+    """The same of an export that somebody serves on the unix ``socket``; with ``length`` of its first so many bytes, as if there were no more."""
+    begun = time.monotonic()
+    with connected(socket, name, extents=True) as handle:
+        size = int(handle.get_size())
+        if length is not None and size < length:
+            raise ColdmoveError(f"NBD export '{name}' on {socket} has {size} bytes, {length} are to be read")
+        digest, read = _digest(handle, size if length is None else length, report)
+    return {
+        "algorithm": "blake2b-4MiB",
+        "digest": digest,
+        "virtual_bytes": size if length is None else length,
+        "read_bytes": read,
+        "seconds": round(time.monotonic() - begun, 3),
+    }
+
+
+def _digest(handle: t.Any, size: int, report: t.Callable[[int, int], None]) -> tuple[str, int]:
+    read = done = 0
     whole = hashlib.blake2b(digest_size=32)
     zero_runs = _ZeroRuns(handle, size)
     # Hashing leaves Python's lock: the next block is read, and hashed by another thread, meanwhile. Few blocks are held at a time.
@@ -180,7 +197,7 @@ def _digest(handle: t.Any, report: t.Callable[[int, int], None]) -> tuple[str, i
             done += take()
         report(done, size)
     whole.update(size.to_bytes(8, "big"))
-    return whole.hexdigest(), size, read
+    return whole.hexdigest(), read
 
 
 def _block_digest(block: t.Any) -> bytes:
@@ -220,7 +237,8 @@ class _ZeroRuns:
 
 
 @contextlib.contextmanager
-def _connected(socket: str, name: str, extents: bool = False) -> t.Iterator[t.Any]:
+def connected(socket: str, name: str, extents: bool = False) -> t.Iterator[t.Any]:
+    """A libnbd handle that is connected to an export; ``extents`` if it is to be asked for them. Whatever nbd raises becomes a ColdmoveError."""
     handle = nbd.NBD()
     handle.set_export_name(name)
     if extents:

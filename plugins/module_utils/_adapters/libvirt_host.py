@@ -9,11 +9,17 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import os
 import threading
+import time
 import traceback
 import typing as t
 import uuid as uuidlib
+from pathlib import Path
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import backup_xml, domain_xml
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.backup_xml import Backup
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.domain_xml import AGENT_CHANNEL
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
@@ -28,6 +34,10 @@ DEFAULT_URI = "qemu:///system"
 URI_ARGS: dict[str, t.Any] = {"uri": {"type": "str", "default": DEFAULT_URI}}
 
 STATES = ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
+#: Where libvirt keeps the pid of each QEMU.
+_QEMU_PID_DIR = Path("/run/libvirt/qemu")
+#: Where libvirt's system driver keeps what belongs to one run of one server.
+_RUN_FOLDERS = "/var/lib/libvirt/qemu"
 #: KEEP_TPM and TPM are known to libvirt from this version on.
 _TPM_FLAGS_SINCE = 8009000
 
@@ -73,7 +83,7 @@ def _is_unsupported(exc: t.Any) -> bool:
 
 
 class BlockJob(t.NamedTuple):
-    """How far the block job of a disk is, in bytes. ``ready``: both images are in step, it waits for the pivot."""
+    """How far the block job of a disk is, in bytes. ``ready``: both images are in step, and stay so; it waits for the pivot."""
 
     done: int
     total: int
@@ -85,6 +95,13 @@ class LibvirtHost:
 
     def __init__(self, connection: t.Any) -> None:
         self.connection = connection
+
+    def alive(self) -> bool:
+        """Whether libvirt still answers on this connection."""
+        try:
+            return bool(self.connection.isAlive())
+        except libvirt.libvirtError:
+            return False
 
     # --- the node
 
@@ -292,10 +309,35 @@ class LibvirtHost:
                 return None
             mirror = domain.XMLDesc(0).partition(f"<target dev='{target}'")[0].rpartition("<disk ")[2]
         except libvirt.libvirtError as exc:
-            if domain.isActive():
+            if self.state_of(domain) not in ("shutoff", "absent"):
                 raise ColdmoveError(f"cannot ask for the block job of disk {target}: {exc.get_error_message()}") from exc
             return None
-        return BlockJob(int(info["cur"]), int(info["end"]), "<mirror " in mirror and "ready='yes'" in mirror and info["cur"] == info["end"])
+        return BlockJob(int(info["cur"]), int(info["end"]), "<mirror " in mirror and "ready='yes'" in mirror)
+
+    def mirror_socket(self, domain: Domain, target: str) -> str | None:
+        """The unix socket that a disk of a running domain is mirrored to; None if it is not, or to something else."""
+        with _explained("cannot read the domain's XML"):
+            return domain_xml.mirror_sockets(domain.XMLDesc(0)).get(target)
+
+    def begin_mirror(self, domain: Domain, target: str, socket: str, export: str, bytes_per_second: int = 0) -> None:
+        """Begin to mirror a disk of a running guest to an NBD export; ``bytes_per_second`` (0: no limit) bounds what is copied beside the guest's own writes.
+
+        The writes of the guest go to both ends before they are acknowledged (a mirror in the background loses those of the last instant). The export is
+        there already, and the mirror is not part of the definition. Ends with the guest, or by cancel_block_job().
+        """
+        flags = libvirt.VIR_DOMAIN_BLOCK_COPY_REUSE_EXT | libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB | libvirt.VIR_DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES
+        options = {libvirt.VIR_DOMAIN_BLOCK_COPY_BANDWIDTH: bytes_per_second} if bytes_per_second else {}
+        with _explained(f"disk {target} cannot be mirrored"):
+            domain.blockCopy(target, domain_xml.nbd_disk(socket, export), options, flags)
+
+    def account_of(self, domain: Domain) -> int:
+        """The user id that the QEMU of a running domain has."""
+        name = self.identity(domain)[1]
+        try:
+            pid = int((_QEMU_PID_DIR / f"{name}.pid").read_text(encoding="ascii"))
+            return os.stat(f"/proc/{pid}").st_uid
+        except (OSError, ValueError) as exc:
+            raise ColdmoveError(f"the QEMU process of server {name} is not to be found in {_QEMU_PID_DIR}: {exc}") from exc
 
     def begin_commit(self, domain: Domain, target: str) -> None:
         """Begin to write a running guest's overlay into the image that it stands on; the job is then ready for the pivot, and stays so."""
@@ -311,6 +353,58 @@ class LibvirtHost:
     def cancel_block_job(self, domain: Domain, target: str) -> None:
         with _explained(f"cannot end the block job of disk {target}"):
             domain.blockJobAbort(target, 0)
+
+    def begin_backup(self, domain: Domain, wanted: Backup) -> None:
+        """Hold fast what these disks read as now, and serve each under its target.
+
+        QEMU copies what its guest is about to overwrite into the scratch file first. Libvirt makes these files, and deletes them with the end of the backup.
+        """
+        with _explained("libvirt cannot begin a backup"):
+            domain.backupBegin(backup_xml.request(wanted), None, 0)
+
+    def backup(self, domain: Domain) -> Backup | None:
+        """The backup that is under way, whoever began it; None if there is none, or if the server is off."""
+        try:
+            xml = domain.backupGetXMLDesc(0)
+        except libvirt.libvirtError as exc:
+            if exc.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_BACKUP, libvirt.VIR_ERR_OPERATION_INVALID) or _is_gone(exc) or _is_unsupported(exc):
+                return None
+            raise ColdmoveError(f"cannot ask for the backup of a server: {exc.get_error_message()}") from exc
+        return backup_xml.read(xml)
+
+    def end_backup(self, domain: Domain, seconds: float = 30.0) -> None:
+        """End the backup that is under way, and wait until libvirt has cleaned up behind it. The guest goes on."""
+        deadline = time.monotonic() + seconds
+        asked = False
+        while self.backup(domain) is not None:
+            if not asked:
+                try:
+                    domain.abortJob()
+                except libvirt.libvirtError as exc:
+                    if self.backup(domain) is None:
+                        return
+                    raise ColdmoveError(f"libvirt cannot end the backup: {exc.get_error_message()}") from exc
+                asked = True
+            if time.monotonic() > deadline:
+                raise ColdmoveError(f"libvirt has not ended the backup within {seconds:g} s")
+            time.sleep(0.02)
+
+    def own_folder(self, domain: Domain) -> str:
+        """The folder that libvirt made for this run of the server: QEMU may write to it whatever confines it, and of other accounts only root may read it."""
+        found = glob.glob(f"{_RUN_FOLDERS}/domain-{domain.ID()}-*")
+        if len(found) != 1:
+            raise ColdmoveError(f"libvirt has no folder for the running server under {_RUN_FOLDERS}")
+        return found[0]
+
+    def is_stuck(self, domain: Domain) -> bool:
+        """Whether QEMU has stopped the guest because a write of it failed, most often for want of room."""
+        try:
+            state, reason = domain.state()
+        except libvirt.libvirtError as exc:
+            if _is_gone(exc):
+                return False
+            raise ColdmoveError(f"cannot read the state of a domain: {exc.get_error_message()}") from exc
+        return bool(state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR)
 
     def bytes_written(self, server: str, targets: t.Iterable[str]) -> dict[str, int]:
         """Bytes that the running guest wrote to each disk since its start."""
@@ -388,9 +482,10 @@ class LibvirtHost:
 
     # --- power
 
-    def start(self, domain: Domain) -> None:
+    def start(self, domain: Domain, paused: bool = False) -> None:
+        """With ``paused`` its QEMU is there, but the guest runs no instruction before resume()."""
         with _explained("libvirt cannot start the server"):
-            domain.createWithFlags(0)
+            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
 
     def has_agent(self, domain: Domain) -> bool:
         """Whether a guest agent answers, as far as libvirt knows."""

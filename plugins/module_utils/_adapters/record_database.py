@@ -133,8 +133,10 @@ _VERSION_2: t.Final = (
     "CREATE TABLE coldmove_nodes (host TEXT PRIMARY KEY, disabled TEXT, forced_down TEXT, fenced TEXT, drained TEXT)",
 )
 
+_VERSION_3: t.Final = ("ALTER TABLE coldmove_migrations ADD COLUMN hold TEXT",)
+
 # Step n brings a store from version n - 1 to n. A published step is never edited: a change of the schema is a new step.
-UPGRADES: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)
+UPGRADES: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 #: Part of the argument spec of every module that works on the store; documented in plugins/doc_fragments/_records.py.
 ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {

@@ -17,7 +17,7 @@ Row = dict[str, t.Any]
 #: Columns that hold JSON, of every table.
 _JSON: t.Final = {
     *("old_flavor", "new_flavor", "need", "source_need", "candidates", "rejected", "files", "pending_hosts", "owner", "progress", "detail"),
-    *("facts", "flavor", "config_drives", "seen_by", "disabled", "forced_down", "fenced", "drained"),
+    *("facts", "flavor", "config_drives", "seen_by", "disabled", "forced_down", "fenced", "drained", "hold"),
 }
 
 

@@ -23,7 +23,7 @@ _MIGRATION: t.Final = (
     *("id", "uuid", "server_uuid", "server_name", "migration_type", "status", "source_host", "dest_host", "old_flavor", "new_flavor"),
     *("need", "source_need", "old_power_state", "autostart", "domain_xml", "candidates", "rejected", "as_of", "files", "pending_hosts"),
     *("reason", "started_by", "error", "owner", "owner_since", "epoch", "heartbeat_at", "progress", "bytes_total", "bytes_sent"),
-    *("held_bytes", "downtime_seconds", "created_at", "updated_at", "closed_event"),
+    *("held_bytes", "downtime_seconds", "created_at", "updated_at", "closed_event", "hold"),
 )
 _EVENT: t.Final = ("id", "migration_uuid", "epoch", "at", "kind", "name", "started_at", "seconds", "detail")
 
@@ -35,7 +35,10 @@ if HAS_SQLALCHEMY:
     _FENCED: t.Final = sa.table("coldmove_nodes", sa.column("host"), sa.column("fenced"))
 
 # What a transition may set beside the status; everything else was decided when the record was opened.
-SETTABLE: t.Final = ("files", "error", "downtime_seconds", "bytes_total", "bytes_sent", "held_bytes", "pending_hosts")
+SETTABLE: t.Final = ("files", "error", "downtime_seconds", "bytes_total", "bytes_sent", "held_bytes", "pending_hosts", "hold")
+
+# The only status in which a precopy can be held for its cutover: whatever follows has begun it, or ended the move.
+_HOLDABLE: t.Final = "pre-migrating"
 
 # Ended records whose server is now on another node than facts from before their end say.
 _PLACED: t.Final = ("confirmed", "reverted", "done", "completed")
@@ -135,6 +138,8 @@ class Records:
                 new["status"] = status
                 pending = {**row, **new}["pending_hosts"]
                 new["pending_hosts"] = transitions.pending_after(status, row["source_host"], pending)
+            if "hold" in new or row["hold"]:
+                new["hold"] = _hold(row, status, new.get("hold"), epoch, now)
             if dest_host and dest_host != row["dest_host"]:
                 new["dest_host"] = self._other_dest(connection, row, dest_host)
             new = {key: value for key, value in new.items() if value != row[key]}
@@ -361,7 +366,20 @@ def _new_row(given: t.Mapping[str, t.Any], now: float) -> Row:
         "progress": {},
         "created_at": now,
         "updated_at": now,
+        "hold": None,
     }
+
+
+def _hold(row: Row, status: str, asked: t.Mapping[str, t.Any] | None, epoch: int, now: float) -> Row | None:
+    """What a record that becomes, or stays, ``status`` keeps of a held precopy. ``asked``: ``{cutover, options}`` of the run that holds it now."""
+    if status != _HOLDABLE:
+        if asked:
+            raise ColdmoveError(f"migration {row['id']} is {status}: only the precopy of one that is {_HOLDABLE} is held")
+        return None
+    if not asked:
+        return t.cast("Row | None", row["hold"])
+    since = (row["hold"] or {}).get("since") or iso(now)
+    return {"cutover": str(asked.get("cutover") or "hold"), "since": since, "epoch": epoch, "options": dict(asked.get("options") or {})}
 
 
 def _source_need(given: t.Mapping[str, t.Any]) -> claims.Amounts:

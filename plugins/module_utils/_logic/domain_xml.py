@@ -404,6 +404,26 @@ def mirrors(xml: str) -> list[str]:
     return [disk.find("target").get("dev") for disk in parse(xml).iterfind("devices/disk") if disk.find("mirror") is not None]
 
 
+def mirror_sockets(xml: str) -> dict[str, str]:
+    """By target, the unix socket of the NBD export that a disk is mirrored to (live XML)."""
+    found = {}
+    for disk in parse(xml).iterfind("devices/disk"):
+        host = disk.find("mirror/source/host")
+        if host is not None and host.get("socket"):
+            found[disk.find("target").get("dev")] = host.get("socket")
+    return found
+
+
+def nbd_disk(socket: str, export: str) -> str:
+    """The XML of a disk that is an NBD export behind a unix socket, as libvirt takes it for the target of a copy."""
+    disk = etree.Element("disk", type="network", device="disk")
+    etree.SubElement(disk, "driver", name="qemu", type="raw")
+    source = etree.SubElement(disk, "source", protocol="nbd", name=export)
+    etree.SubElement(source, "host", transport="unix", socket=socket)
+    text: str = etree.tostring(disk, encoding="unicode")
+    return text
+
+
 def used_paths(xml: str) -> list[str]:
     """Every local path that a domain's disks use, backing files included when the XML lists them (it does for a running guest)."""
     found = []

@@ -16,8 +16,14 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import dev
 
 Convert = t.Callable[[t.Any], t.Any]
 
+#: Whether disks are copied while the guest runs: where that can be, or not at all, or else nothing is moved.
+PRECOPY = ("auto", "always", "never")
+#: Whether a cold copy is compressed on the wire.
+COMPRESSIONS = ("none", "zstd", "auto")
+
 _TRUE = ("true", "yes", "on", "y", "t", "1")
 _FALSE = ("false", "no", "off", "n", "f", "0")
+_CIPHER = re.compile(r"[a-z0-9][a-z0-9.-]*(@[a-z0-9][a-z0-9.-]*)?")
 # A leading zero would be octal in some of the places where a number can be written.
 _FIGURE = re.compile(r"-?(?:0|[1-9][0-9]*)")
 
@@ -100,10 +106,21 @@ def port(value: t.Any) -> int:
 
 
 def rate(value: t.Any) -> str:
-    """Bytes, perhaps with a unit, as Ansible's human_to_bytes takes them."""
-    if isinstance(value, bool) or not re.fullmatch(r"[0-9]+(\.[0-9]+)? *([KMGT]i?)?B?", str(value).strip(), re.IGNORECASE):
-        raise ValueError("it must be a number of bytes a second, like 50M; 0 is no limit")
+    """Bytes, perhaps with a unit, as Ansible's human_to_bytes takes them; at least one."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(?:([KMGT])i?)?B?", str(value).strip(), re.IGNORECASE)
+    if isinstance(value, bool) or not found:
+        raise ValueError("it must be a number of bytes a second, like 50M")
+    if round(float(found[1]) * 1024 ** "BKMGT".index((found[2] or "B").upper())) < 1:
+        raise ValueError("nothing would ever arrive with that limit; leave it out for no limit")
     return str(value)
+
+
+def precopy(value: t.Any) -> str:
+    """Whether disks are copied while the guest runs."""
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word not in PRECOPY:
+        raise ValueError(f"it must be one of {', '.join(PRECOPY)}")
+    return word
 
 
 def words(value: t.Any) -> list[str]:
@@ -113,6 +130,22 @@ def words(value: t.Any) -> list[str]:
     if isinstance(value, t.Mapping) or not hasattr(value, "__iter__"):
         raise ValueError("it must be a list or a comma list")
     return [str(word) for word in value]
+
+
+def ciphers(value: t.Any) -> list[str]:
+    """Names of ssh's ciphers, the preferred one first. Nothing that ssh would take for more than a name: no ``+``, ``^`` or ``-`` in front, no pattern."""
+    names = words(value)
+    if not names or not all(_CIPHER.fullmatch(name) for name in names):
+        raise ValueError("it must be names of ssh's ciphers, like aes128-gcm@openssh.com; 'ssh -Q cipher' lists those of a node")
+    return names
+
+
+def compression(value: t.Any) -> str:
+    """Whether what crosses the wire is compressed."""
+    word = str(value).strip()
+    if word not in COMPRESSIONS:
+        raise ValueError(f"it must be one of {', '.join(COMPRESSIONS)}")
+    return word
 
 
 def one_word(value: t.Any) -> str:
@@ -171,6 +204,11 @@ OF_VERBS: t.Mapping[str, Convert] = {
     "stall_timeout": positive,
     "bandwidth_limit": rate,
     "dest_devices": devices.parse,
+    "precopy": precopy,
+    "precopy_timeout": positive,
+    "ciphers": ciphers,
+    "transfer_slots": positive,
+    "compression": compression,
 }
 
 #: Of these the value is never shown.
@@ -189,6 +227,8 @@ OF_NODES: t.Mapping[str, Convert] = {
     "reserved_disk_gb": number,
     "migration_address": one_word,
     "migration_port": port,
+    "ciphers": ciphers,
+    "transfer_slots": positive,
 }
 
 

@@ -32,7 +32,8 @@ class Options(t.TypedDict, total=False):
     """``own_migration``: UUID of the record that this very move has opened already. ``channel_error``: why the data channel did not open.
 
     ``in_place``: the server stays on its node. ``evacuation``: the source is lost. ``refusals``: reasons that the verb itself has found (those of a
-    resize), told with the rest. ``named_devices``: the dest's device by disk, by the operator's word.
+    resize), told with the rest. ``again``: asked once more before the cutover. The move's own files are on the dest by now, its disks are mirrored to them.
+    ``named_devices``: the dest's device by disk, by the operator's word.
     """
 
     own_migration: str
@@ -43,6 +44,7 @@ class Options(t.TypedDict, total=False):
     refusals: t.Sequence[str]
     evacuation: bool
     named_devices: t.Mapping[str, str]
+    again: bool
 
 
 class Move(t.NamedTuple):
@@ -135,7 +137,10 @@ def different_machines(move: Move) -> t.Iterator[str]:
 def domain_movable(move: Move) -> t.Iterator[str]:
     """What the source says of the domain itself: snapshots, managed save, host devices and the like."""
     ties = [] if move.options.get("in_place") else move.server.get("node_ties", [])
+    ours = tuple(f"disk {file['id']} has an active block job" for file in move.files if file["way"] == "copy") if move.options.get("again") else ()
     for blocker in [*move.server.get("blockers", []), *ties]:
+        if ours and blocker.startswith(ours):
+            continue
         yield f"on {move.at_source} the server {text.shown(blocker)}" if blocker.split(" ")[0] in _VERBS else f"{move.at_source}: {text.shown(blocker)}"
 
 
@@ -172,7 +177,10 @@ def no_other_migration(move: Move) -> t.Iterator[str]:
 
 def files_movable(move: Move) -> t.Iterator[str]:
     """Every disk can be carried, under a name of its own."""
-    yield from plan.refusals(move.server, move.files, bool(move.options.get("in_place")))
+    # A disk of an unchanged definition that has no file by now was found to stay where it is.
+    planned = {file["id"] for file in move.files}
+    disks = [disk for disk in move.server.get("disks", []) if disk.get("target") in planned or not move.options.get("again")]
+    yield from plan.refusals({**move.server, "disks": disks}, move.files, bool(move.options.get("in_place")))
 
 
 def devices_named(move: Move) -> t.Iterator[str]:
@@ -195,14 +203,18 @@ def dest_fits(move: Move) -> t.Iterator[str]:
 
 def no_leftovers(move: Move) -> t.Iterator[str]:
     """Nothing lies where the server's files will lie."""
+    own = {file["temp_path"] for file in move.files} if move.options.get("again") else set()
     for path in move.answers.get("leftovers", []):
+        if path in own:
+            continue
         shared = "" if move.at_source == move.at_dest else f". If both nodes have this storage: {text.command('sync')}"
         yield f"{text.shown(path)} exists on {move.at_dest} already: look at it and move it away, nothing is overwritten{shared}"
 
 
 def devices_fit(move: Move) -> t.Iterator[str]:
     """Each device on the dest is large enough, holds nothing, and is nobody else's; or its group has room for a new volume."""
-    for problem in move.answers.get("device_problems", []):
+    # Before the cutover they are this move's own, and no longer empty.
+    for problem in [] if move.options.get("again") else move.answers.get("device_problems", []):
         yield f"{move.at_dest}: {text.shown(problem)}"
 
 
@@ -326,6 +338,8 @@ def _space(move: Move) -> list[tuple[list[str], int, int]]:
         directories, need, available = systems.get(key, ([], 0, free[directory]))
         if directory not in directories:
             directories.append(directory)
+        if file["way"] == "copy" and file["kind"] == "disk" and move.options.get("again"):
+            continue  # it is there, and what the guest writes goes there at once
         takes = max(file_need(file), (move.answers.get("image_bytes") or {}).get(file["id"], 0))
         systems[key] = (directories, need + takes, min(available, free[directory]))
     return [(directories, with_margin(need), available) for directories, need, available in systems.values()]

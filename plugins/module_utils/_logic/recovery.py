@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import cutover, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import JournalSummary, Migration, MoveState, Owner
 
@@ -31,12 +31,25 @@ BEFORE_HOLD = ("accepted", "pre-migrating")
 
 Name = t.Literal["roll_back", "finish", "resume_confirm", "resume_revert", "clean_gone", "clean_pending", "clean_returned", "nothing", "blocked"]
 
+#: ``end_precopy`` ends the mirror of a running guest's disks, which goes on alone.
 #: ``withdraw_dest`` stops the guest on dest and undefines it there, its files stay; ``clean_dest`` deletes the files that the record names there.
+#: ``prove`` compares what the server was started with on dest with the held copy, if the start was one that is proven afterwards.
 #: ``restore_source`` brings the held copy back, defined and off; ``delete_held`` deletes it; ``merge_held`` makes it one with the overlays on top of it.
 #: ``clean_source`` removes what a node that has returned has of a server that was evacuated from it.
 #: ``close`` writes the outcome into the record and closes the journals.
 Step = t.Literal[
-    "withdraw_dest", "define_dest", "start_dest", "restore_source", "start_source", "clean_dest", "delete_held", "merge_held", "clean_source", "close"
+    "end_precopy",
+    "withdraw_dest",
+    "define_dest",
+    "start_dest",
+    "prove",
+    "restore_source",
+    "start_source",
+    "clean_dest",
+    "delete_held",
+    "merge_held",
+    "clean_source",
+    "close",
 ]
 #: The order in which every decision has its steps, and roles/recover/tasks/act.yml takes them.
 ORDER: tuple[Step, ...] = t.get_args(Step)
@@ -166,8 +179,26 @@ class _Case:
         return self.started or bool(self.dest and self.dest.get("starting"))
 
     @property
+    def dest_waits(self) -> bool:
+        """Whether a step that was killed has left the guest paused on dest, before its first instruction."""
+        return bool(self.dest and self.dest.get("waiting"))
+
+    @property
+    def proof(self) -> str | None:
+        return (self.dest or {}).get("proof")
+
+    @property
     def was_running(self) -> bool:
         return (self.record.get("old_power_state") or "running") == "running"
+
+    def precopies(self) -> bool:
+        """Whether the source has begun to mirror the disks of the running guest."""
+        return bool(self.source and self.source.get("precopy"))
+
+    def was_shut_down(self) -> bool:
+        """Whether somebody else has stopped the guest while its disks were kept in step, and may not want it back. Nothing has been set aside yet."""
+        ended = bool(self.source and self.source.get("precopy") == "over")
+        return self.status in BEFORE_HOLD and (ended or cutover.is_held(self.record))
 
     def source_complete(self) -> bool:
         """Every file is on the source, under its own or its held name; a guest that runs there needs no further proof."""
@@ -255,6 +286,8 @@ def _decide(record: Migration, source_state: MoveState | None, dest_state: MoveS
 def _in_flight(case: _Case) -> Decision:
     if case.source_is_off and not case.in_place:
         return _source_lost(case)
+    if case.proof == "failed":
+        return _differs(case)
     if case.dest_domain == "running":
         return _running_on_dest(case)
     if case.dest_domain == "defined" and case.status in BEFORE_HOLD:
@@ -278,7 +311,7 @@ def _source_lost(case: _Case) -> Decision:
     if case.dest_domain == "running" and not case.was_begun:
         return _blocked(case, f"the server runs on {case.at_dest}, but this migration has not started it there (status {case.status}): somebody else did")
     if case.status == "post-migrating" and case.dest_complete():
-        steps: list[Step] = ["close"] if case.dest_domain == "running" else _steps_on(case)
+        steps = _steps_running(case) if case.dest_domain == "running" else _steps_on(case)
         return _decision("finish", f"{case.at_source} is off, and {case.at_dest} has all files of the server", steps)
     return _blocked(
         case,
@@ -292,8 +325,10 @@ def _running_on_dest(case: _Case) -> Decision:
         return _blocked(
             case, f"the server runs on {case.at_dest} and is defined on {case.at_source} too: undefine one of them (virsh undefine --keep-nvram --keep-tpm)"
         )
+    if case.dest_waits and case.source is None:
+        return _blocked(case, f"the server waits on {case.at_dest} for its first instruction, and {case.at_source} does not answer: it may be running there")
     if case.started or (case.status == "post-migrating" and (case.source is None or case.source.get("held"))):
-        return _decision("finish", f"the guest runs on {case.at_dest}, started by this migration", ["close"])
+        return _decision("finish", f"the guest runs on {case.at_dest}, started by this migration", _steps_running(case))
     return _blocked(
         case,
         f"the server runs on {case.at_dest}, but this migration has not started it there (status {case.status}): somebody else did. "
@@ -322,7 +357,28 @@ def _ran_on_dest(case: _Case) -> Decision:
 def _steps_on(case: _Case) -> list[Step]:
     define: list[Step] = ["define_dest"] if case.dest_domain == "absent" else []
     start: list[Step] = ["start_dest"] if case.was_running else []
-    return [*define, *start, "close"]
+    return [*define, *start, *_steps_after_start(case)]
+
+
+def _steps_running(case: _Case) -> list[Step]:
+    go_on: list[Step] = ["start_dest"] if case.dest_waits else []
+    return [*go_on, *_steps_after_start(case)]
+
+
+def _steps_after_start(case: _Case) -> list[Step]:
+    return ["prove", "close"] if case.proof in ("begun", "impossible") else ["close"]
+
+
+def _differs(case: _Case) -> Decision:
+    """What the server was started with on dest is not what was held. Only its owner can tell what is worth more: that copy, or what was written since."""
+    if case.dest_domain == "running":
+        back = text.command("recover", case.record.get("server_name") or "", case.record.get("server_uuid") or "")
+        return _blocked(
+            case,
+            f"what the server was started with on {case.at_dest} differs from the held copy on {case.at_source}: compare them. To go back to the held "
+            f"copy, and lose what was written since, stop it on {case.at_dest} (virsh destroy {case.record.get('server_uuid')}), then run {back}",
+        )
+    return _roll_back(case)
 
 
 def _stopped_server_on_dest(case: _Case) -> Decision:
@@ -354,7 +410,9 @@ def _roll_back(case: _Case) -> Decision:
 def _steps_back(case: _Case) -> list[Step]:
     # Out of service on dest first: two definitions that can both be started must never be.
     steps: list[Step] = ["withdraw_dest"] if case.dest_domain in ("defined", "running") else []
-    if case.source_domain != "running":
+    if case.precopies():
+        steps.append("end_precopy")
+    if case.source_domain != "running" and not case.was_shut_down():
         # Also for a domain that is defined: an interrupted step may have left files under their held names.
         steps.append("restore_source")
         if case.was_running:
@@ -550,13 +608,18 @@ def legal_commands(record: Migration, liveness: str | None = None) -> list[str]:
         return {"accepted": [failed], "pre-migrating": [failed], "done": [returned], "error": [failed], "failed": [failed]}.get(status, [])
     if status == "finished":
         return [line("confirm"), line("revert")]
+    if cutover.is_idle(record):
+        return [line("cutover"), line("cancel")]
     if status in ACTIVE and liveness == "alive":
         return [line("status")]
+    if cutover.is_held(record):
+        return [line("cutover"), line("cancel")]
     if status in IN_FLIGHT:
+        back = [line("cancel")] if status in BEFORE_HOLD else []
         if record.get("migration_type") == "resize":
             flavor = str((record.get("new_flavor") or {}).get("name") or "FLAVOR")
-            return [line("recover"), text.command("resize", name, uuid, flavor=flavor)]
-        return [line("recover"), line("cold_migrate")]
+            return [line("recover"), text.command("resize", name, uuid, flavor=flavor), *back]
+        return [line("recover"), line("cold_migrate"), *back]
     if status == "confirming":
         return [line("confirm"), line("recover")]
     if status == "reverting":

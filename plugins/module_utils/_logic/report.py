@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, recovery, services, storage
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import capacity, cutover, recovery, services, storage
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.text import human_bytes, human_seconds, shown
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Migration, Node
@@ -48,15 +48,19 @@ def move_table(migrations: t.Iterable[Migration]) -> list[str]:
         )
         if migration.get("error"):
             notes.append(f"{shown(name)}: {shown(migration['error'])}")
+        if cutover.is_idle(migration):
+            notes += [f"{shown(name)}: {words}" for words in (cutover.held_words(migration), *recovery.legal_commands(migration))]
     if not rows:
         return ["no servers"]
     return table(["server", "from", "to", "status", "bytes", "downtime"], rows, right=(4, 5)) + notes
 
 
-def status_table(migrations: t.Iterable[Migration], now: str = "", liveness: t.Mapping[str, t.Any] | None = None) -> list[str]:
+def status_table(
+    migrations: t.Iterable[Migration], now: str = "", liveness: t.Mapping[str, t.Any] | None = None, lost: t.Mapping[str, str] | None = None
+) -> list[str]:
     """What is where, since when, by whom, what it holds, and which commands are legal now. Open migrations first, oldest first.
 
-    ``now``: ISO 8601, for ages. ``liveness``: what run_liveness said, by migration UUID.
+    ``now``: ISO 8601, for ages. ``liveness``: what run_liveness said, by migration UUID. ``lost``: what became of held precopies that are lost.
     """
     records = sorted(migrations, key=_oldest_open_first)
     if not records:
@@ -67,7 +71,7 @@ def status_table(migrations: t.Iterable[Migration], now: str = "", liveness: t.M
         right=(0, 6, 8),
     )
     for migration in records:
-        lines += _status_notes(migration, (liveness or {}).get(migration.get("uuid", "")))
+        lines += _status_notes(migration, (liveness or {}).get(migration.get("uuid", "")), (lost or {}).get(migration.get("uuid", ""), ""))
     return lines + _held_summary(records, now)
 
 
@@ -165,10 +169,12 @@ def _status_row(migration: Migration, now: str) -> list[t.Any]:
     ]
 
 
-def _status_notes(migration: Migration, liveness: t.Any) -> list[str]:
+def _status_notes(migration: Migration, liveness: t.Any, lost: str) -> list[str]:
     name = shown(migration.get("server_name") or migration.get("server_uuid") or "?")
     lines = []
-    if isinstance(liveness, dict) and migration.get("status") in ACTIVE and migration.get("status") != "finished":
+    if cutover.is_held(migration):
+        lines.append(f"{name}: its precopy was held, and {lost}" if lost else f"{name}: {cutover.held_words(migration)}")
+    if isinstance(liveness, dict) and not cutover.is_idle(migration) and migration.get("status") in ACTIVE and migration.get("status") != "finished":
         lines.append(f"{name}: {shown(liveness.get('text', ''))}")
     if migration.get("error"):
         lines.append(f"{name}: {shown(migration['error'])}")

@@ -52,6 +52,7 @@ class JournalSummary(t.TypedDict, total=False):
     epoch: int
     contact_age_seconds: float | None
     job: t.Any
+    precopy: str | None
 
 
 class NodeFacts(t.TypedDict, total=False):
@@ -263,6 +264,8 @@ class Progress(t.TypedDict, total=False):
     bytes_total: int
     rate: float
     eta_seconds: float | None
+    note: str
+    waiting: str
 
 
 class Rejection(t.TypedDict):
@@ -302,6 +305,8 @@ class Migration(t.TypedDict, total=False):
     need: Amount | None
     pending_hosts: list[str]
     rejected: list[Rejection]
+    #: Of a precopy that waits for its cutover, see _logic/cutover.py.
+    hold: dict[str, t.Any] | None
 
 
 class MoveState(t.TypedDict, total=False):
@@ -311,9 +316,12 @@ class MoveState(t.TypedDict, total=False):
     held: bool
     starting: bool
     started: bool
+    waiting: bool
+    proof: str | None
     files: dict[str, str]
     job: t.Any
     exports: int
+    precopy: str | None
 
 
 Nodes = t.Mapping[str, Node]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import flavors, recovery, servers, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import cutover, flavors, recovery, servers, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.report import age_seconds
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE, UNDER_WAY, needs_cleaning
@@ -24,6 +24,8 @@ Liveness = t.Callable[[Migration], recovery.Liveness]
 _MOVES = {"cold_migrate": "migration", "resize": "resize"}
 #: What confirm and revert set while they work, and when they are done.
 _ENDS = {"confirm": ("confirming", "confirmed"), "revert": ("reverting", "reverted")}
+#: How the error of a record begins that somebody has ended by the verb cancel.
+CANCELLED = "cancelled by "
 
 
 class Next(t.TypedDict):
@@ -42,16 +44,21 @@ def next_step(
     target_host: str = "",
     locked: Locked | None = None,
     flavor: t.Any = None,
+    kind: str = "now",
 ) -> Next:
-    """What ``verb`` (cold_migrate, resize, confirm, revert, evacuate) is to do about a server, which its owner may have ``locked``.
+    """What ``verb`` (cold_migrate, resize, cutover, cancel, confirm, revert, evacuate) is to do about a server, which its owner may have ``locked``.
 
-    ``flavor``: what it is to be resized to, a name or a mapping.
+    ``flavor``: what it is to be resized to, a name or a mapping. ``kind``: of the cutover that is asked for.
     """
     latest = latest_of(migrations, server_uuid)
     if verb == "evacuate":
         return _evacuate(latest, liveness)
     if verb in _MOVES:
-        return _move(_MOVES[verb], latest, liveness, target_host, flavor)
+        return _move(_MOVES[verb], latest, liveness, target_host, flavor, kind)
+    if verb == "cutover":
+        return _cutover(latest, liveness, kind)
+    if verb == "cancel":
+        return _cancel(latest, liveness)
     if verb not in _ENDS:
         raise ColdmoveError(f"no such verb: {verb}")
     return _end(verb, latest, liveness, locked)
@@ -63,28 +70,81 @@ def latest_of(migrations: Migrations, server_uuid: str) -> Migration | None:
     return max(mine, key=lambda migration: int(migration.get("id") or 0)) if mine else None
 
 
-def _move(kind: str, latest: Migration | None, liveness: Liveness, target_host: str, flavor: t.Any) -> Next:
+def _move(migration_type: str, latest: Migration | None, liveness: Liveness, target_host: str, flavor: t.Any, kind: str) -> Next:
     if latest is None or latest.get("status") not in ACTIVE:
         return {"next": "plan", "reason": "", "migration": latest}
     if latest.get("migration_type") == "evacuation":
         return _refuse(latest, f"its evacuation from {latest.get('source_host')} has not ended")
     elsewhere = target_host not in ("", latest.get("dest_host"))
-    another = latest.get("migration_type") != kind or (kind == "resize" and not _is_flavor(flavor, latest.get("new_flavor") or {}))
-    done = f"it {'was resized' if latest.get('migration_type') == 'resize' else 'has moved'} to {_became(latest)}"
+    another = latest.get("migration_type") != migration_type or (migration_type == "resize" and not _is_flavor(flavor, latest.get("new_flavor") or {}))
     if latest.get("status") == "finished":
         if elsewhere or another:
-            return _refuse(latest, f"{done} and waits for confirm or revert: do one of them first")
-        return {"next": "nothing", "reason": f"{done} already", "migration": latest}
+            return _refuse(latest, f"{_done(latest)} and waits for confirm or revert: do one of them first")
+        return {"next": "nothing", "reason": f"{_done(latest)} already", "migration": latest}
     if latest.get("status") not in recovery.IN_FLIGHT:
         return _refuse(latest, "a confirm or a revert is not done")
     refusal = _in_the_way(latest, liveness)
     if refusal:
         return refusal
+    if cutover.is_held(latest):
+        if elsewhere or another:
+            return _refuse(latest, f"its precopy to {_became(latest)} is held: cancel that first")
+        return _still_held(latest, kind) or {"next": "adopt", "reason": "", "migration": latest}
+    if kind != "now" and latest.get("status") not in recovery.BEFORE_HOLD:
+        return _too_late(latest)
     if elsewhere and latest.get("status") not in recovery.BEFORE_HOLD:
         return _refuse(latest, f"a run that was killed had begun to copy it to {latest.get('dest_host')}: recover first, or name no other target")
     if another and latest.get("status") not in recovery.BEFORE_HOLD:
         return _refuse(latest, f"a run that was killed had begun a {latest.get('migration_type')} to {_became(latest)}: recover first")
     return {"next": "adopt", "reason": "", "migration": latest}
+
+
+def _cutover(latest: Migration | None, liveness: Liveness, kind: str) -> Next:
+    """A held precopy is completed, and so is any other run that was killed; ``hold`` changes nothing on what is held."""
+    if latest is not None and latest.get("migration_type") != "evacuation":
+        if latest.get("status") == "finished":
+            return {"next": "nothing", "reason": f"{_done(latest)} already", "migration": latest}
+        if latest.get("status") in recovery.IN_FLIGHT:
+            refusal = _in_the_way(latest, liveness)
+            if refusal is None and kind != "now" and latest.get("status") not in recovery.BEFORE_HOLD:
+                refusal = _too_late(latest)
+            return refusal or _still_held(latest, kind) or {"next": "adopt", "reason": "", "migration": latest}
+    return _refuse(latest, "there is no precopy that could be cut over")
+
+
+def _too_late(latest: Migration) -> Next:
+    return _refuse(latest, "a run that was killed had begun to stop the guest, so its cutover does not wait any more: recover first, or say cutover=now")
+
+
+def _still_held(latest: Migration, kind: str) -> Next | None:
+    """``nothing`` if a held precopy is to be held."""
+    if kind != "hold" or not cutover.is_held(latest):
+        return None
+    since = (latest.get("hold") or {}).get("since")
+    return {"next": "nothing", "reason": f"its precopy to {_became(latest)} is held since {since} already", "migration": latest}
+
+
+def _cancel(latest: Migration | None, liveness: Liveness) -> Next:
+    """Taken back while nothing has been stopped. What has been cancelled stays so."""
+    if latest is not None and is_cancelled(latest):
+        return {"next": "nothing", "reason": f"it is {text.shown(latest.get('error') or '')} already", "migration": latest}
+    if latest is None or latest.get("status") not in ACTIVE or latest.get("migration_type") == "evacuation":
+        return _refuse(latest, "there is no move that could be cancelled")
+    refusal = _in_the_way(latest, liveness) if latest.get("status") in UNDER_WAY else None
+    if refusal:
+        return refusal
+    if latest.get("status") not in recovery.BEFORE_HOLD:
+        return _refuse(latest, f"{_done(latest)}, which only revert takes back" if latest.get("status") == "finished" else "the guest has been stopped for it")
+    return {"next": "act", "reason": "", "migration": latest}
+
+
+def is_cancelled(migration: Migration) -> bool:
+    """Whether somebody has ended it by the verb cancel."""
+    return migration.get("status") in ("error", "failed") and str(migration.get("error") or "").startswith(CANCELLED)
+
+
+def _done(latest: Migration) -> str:
+    return f"it {'was resized' if latest.get('migration_type') == 'resize' else 'has moved'} to {_became(latest)}"
 
 
 def _evacuate(latest: Migration | None, liveness: Liveness) -> Next:
@@ -124,7 +184,9 @@ def _end(verb: str, latest: Migration | None, liveness: Liveness, locked: Locked
 
 
 def _in_the_way(latest: Migration, liveness: Liveness) -> Next | None:
-    """The refusal while another run may be at work."""
+    """The refusal while another run may be at work; on a precopy that is held none is."""
+    if cutover.is_idle(latest):
+        return None
     sign = liveness(latest)
     if sign["state"] == "dead" or sign["mine"]:
         return None
@@ -143,8 +205,9 @@ def _refuse(latest: Migration | None, why: str) -> Next:
 def recoverable(migrations: Migrations, nodes: Nodes, liveness: Liveness, wanted: t.Collection[str] = (), host: str = "") -> list[Next]:
     """The migrations that recover has to look at, with ``next`` act, or refuse for those that another run is at work on.
 
-    Wait: an ended one whose server is on its way by another migration, which comes first; and one that has only nodes to clean which are silent, if
-    nobody has asked for it or for one of them. Then that is no failure.
+    Wait: a precopy that is held, as nothing was interrupted (it is acted on if its server was named and its node has lost it); an ended one whose server
+    is on its way by another migration, which comes first; and one that has only nodes to clean which are silent, if nobody has asked for it or for one of
+    them. Then that is no failure.
 
     ``wanted`` (names or UUIDs) and ``host`` narrow the choice; empty is all.
     """
@@ -153,6 +216,9 @@ def recoverable(migrations: Migrations, nodes: Nodes, liveness: Liveness, wanted
         if migration.get("status") == "finished":
             if _is_gone(migration, nodes):
                 found.append({"next": "act", "reason": "", "migration": migration})
+        elif cutover.is_held(migration) and _in_the_way(migration, liveness) is None:
+            lost = lost_precopy(migration, nodes) if wanted else ""
+            found.append({"next": "act" if lost else "wait", "reason": "" if lost else _is_held(migration, nodes), "migration": migration})
         elif migration.get("status") in ACTIVE:
             found.append(_in_the_way(migration, liveness) or {"next": "act", "reason": "", "migration": migration})
         elif needs_cleaning(migration):
@@ -161,6 +227,32 @@ def recoverable(migrations: Migrations, nodes: Nodes, liveness: Liveness, wanted
                 awaited = _awaited(migration, nodes)
             found.append({"next": "wait" if awaited else "act", "reason": awaited, "migration": migration})
     return found
+
+
+def lost_precopy(migration: Migration, nodes: Nodes) -> str:
+    """Why a held precopy cannot be cut over any more, as a clause; empty if it can, if its source does not say, and for what is not held."""
+    if not cutover.is_held(migration):
+        return ""
+    source = nodes.get(str(migration.get("source_host"))) or {}
+    if not source.get("reachable"):
+        return ""
+    journals = (source.get("facts") or {}).get("journals") or []
+    mine = [journal.get("precopy") for journal in journals if journal.get("migration_uuid") == migration.get("uuid")]
+    if any(state in ("running", "in_step") for state in mine):
+        return ""
+    name = text.shown(migration.get("source_host"))
+    return "the guest is off" if "over" in mine else f"{name} has lost it" if "lost" in mine else f"{name} knows nothing of it"
+
+
+def _is_held(migration: Migration, nodes: Nodes) -> str:
+    """The words for a held precopy, which recover leaves alone."""
+    lost = lost_precopy(migration, nodes)
+    commands = " or ".join(recovery.legal_commands(migration, "dead"))
+    name = text.shown(migration.get("server_name"))
+    if lost:
+        again = text.command("recover", migration.get("server_name") or "", migration.get("server_uuid") or "")
+        return f"{name} (migration {migration.get('id')}): its precopy was held, and {lost}. To end it: {again}"
+    return f"{name} (migration {migration.get('id')}): {cutover.held_words(migration)}. It is left alone, nothing was interrupted. Next: {commands}"
 
 
 def _behind(migration: Migration, migrations: Migrations) -> str:

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.channel import CIPHERS, Peer
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import inputs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.text import quoted
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job, Work
 
 FILES_ARG: dict[str, t.Any] = {
@@ -42,14 +46,23 @@ FILES_ARG: dict[str, t.Any] = {
 JOB_ARGS: dict[str, t.Any] = {"wait_seconds": {"type": "int", "default": 5}, "attach": {"type": "bool", "default": False}}
 
 
-def follow(job: Job, work: Work, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """Start ``work`` unless it runs or is done (or only look, with ``attach``), wait ``wait_seconds``; the job's status.
+def peer_at(address: str, port: int, ciphers: t.Sequence[str] = ()) -> Peer:
+    """The other end of a data channel, with this node's key and pins. Raises ColdmoveError for what is no cipher's name."""
+    try:
+        wanted = tuple(inputs.ciphers(ciphers)) if ciphers else CIPHERS
+    except ValueError as exc:
+        raise ColdmoveError(f"ciphers is {quoted(','.join(map(str, ciphers)))}: {exc}") from exc
+    return Peer(address, port, paths.ACCOUNT, str(paths.IDENTITY), str(paths.KNOWN_HOSTS), wanted)
+
+
+def follow(job: Job, work: Work, params: t.Mapping[str, t.Any], enough: t.Callable[[], bool] = lambda: False) -> dict[str, t.Any]:
+    """Start ``work`` unless it runs or is done (or only look, with ``attach``), wait ``wait_seconds`` or until it is ``enough``; the job's status.
 
     Raises ColdmoveError if it failed or its process died.
     """
     if not params["attach"]:
         job.ensure_started(work)
-    status = job.wait(params["wait_seconds"])
+    status = job.wait(params["wait_seconds"], enough)
     if status["state"] in ("failed", "died", "absent"):
         raise ColdmoveError(status.get("error") or f"job {job.name} {status['state']}: its process is gone without a result", job=status)
     return status

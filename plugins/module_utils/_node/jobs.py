@@ -66,12 +66,12 @@ class Job:
         if self.status()["state"] not in ("running", "done"):
             self._spawn(work)
 
-    def wait(self, seconds: float) -> dict[str, t.Any]:
-        """Wait at most ``seconds`` for the end of the job; its status then."""
+    def wait(self, seconds: float, enough: t.Callable[[], bool] = lambda: False) -> dict[str, t.Any]:
+        """Wait at most ``seconds`` for the end of the job, or until it is ``enough``; its status then."""
         deadline = time.monotonic() + seconds
         while True:
             status = self.status()
-            if status["state"] != "running" or time.monotonic() >= deadline:
+            if status["state"] != "running" or time.monotonic() >= deadline or enough():
                 return status
             time.sleep(0.05)
 

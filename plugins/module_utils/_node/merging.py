@@ -24,7 +24,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node import file
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import growing
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.holding import MoveFile
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending import Report, progress
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report, progress
 
 _POLL_SECONDS = 0.2
 #: A guest that is started or stopped meanwhile changes the way; so often is the other one tried.
@@ -126,7 +126,7 @@ def _merge_running(host: LibvirtHost, server_uuid: str, file: MoveFile, stall_ti
     begun = moved_at = time.monotonic()
     before = -1
     while (job := host.block_job(domain, target)) is not None:
-        if job.ready:
+        if job.ready and job.done == job.total:
             return True
         if job.done != before:
             before, moved_at = job.done, time.monotonic()

@@ -12,7 +12,7 @@ import os
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, receiving
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, mirroring, receiving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.holding import Domains, MoveFile
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
@@ -30,17 +30,20 @@ def look(migration_uuid: str, domains: Domains, server_uuid: str, files: list[Mo
     if side and state is not None and side != _side_of(journal, domains.xml(server_uuid)):
         state = None
     domain = "absent" if state is None else "defined" if state == "shutoff" else "running"
-    jobs = [job for job in (Job(journal, name).status() for name in ("send", "verify", "merge")) if job["state"] != "absent"]
+    jobs = [job for job in (Job(journal, name).status() for name in (mirroring.JOB, "send", "verify", "merge")) if job["state"] != "absent"]
     return {
         "domain": domain,
         "held": bool(journal.data.get("held")),
         "starting": bool(journal.data.get("starting")),
         "started": bool(journal.data.get("started")),
+        "waiting": bool(journal.data.get("pausing")) and state == "paused",
+        "proof": (journal.data.get("proof") or {}).get("state"),
         "written_bytes": sum(domains.bytes_written(server_uuid, _targets(files)).values()) if domain == "running" else None,
         "attached": _attached(journal, domains, server_uuid) if state is not None else [],
         "files": {file["id"]: _names_of(journal, file) for file in files},
         "job": jobs[-1] if jobs else None,
         "exports": receiving.running_exports(journal),
+        "precopy": mirroring.state_of(journal),
     }
 
 

@@ -19,7 +19,8 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import LibvirtHost
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import journal, readiness
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import journal, mirroring, readiness
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 
 Facts = dict[str, t.Any]
 
@@ -41,7 +42,7 @@ def collect(host: LibvirtHost, name: str | None, instances_path: str) -> Facts:
         "prepared": not reasons,
         "not_prepared": reasons,
         "domains": domains(host),
-        "journals": journal.summaries(),
+        "journals": [{**summary, "precopy": mirroring.state_of(Journal(summary["migration_uuid"]))} for summary in journal.summaries()],
     }
     facts.update(host.versions())
     facts.update(host.hardware())

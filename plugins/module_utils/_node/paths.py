@@ -27,6 +27,10 @@ CHANNEL_DIR = STATE_DIR / "channel"
 OFFERS_DIR = CHANNEL_DIR / "offers"
 #: Sockets of this node's own exports: root's and the channel's, which is root's too.
 EXPORTS_DIR = RUN_DIR / "exports"
+#: Sockets through which QEMU mirrors disks into the channel, each of QEMU's account alone: so no folder of root's may be above.
+MIRRORS_DIR = Path("/run/coldmove-mirrors")
+#: Locks of those that send, and of those that wait to: see slots.py.
+SLOTS_DIR = RUN_DIR / "slots"
 #: The channel's key, the peers' pinned host keys, and the keys that may open the channel of this node.
 TRUST_DIR = Path("/etc/coldmove")
 IDENTITY = TRUST_DIR / "id_ed25519"

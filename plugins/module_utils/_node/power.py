@@ -16,7 +16,7 @@ import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import LibvirtHost, Method
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, proving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 
 Result = dict[str, t.Any]
@@ -83,29 +83,47 @@ def permitted(server_uuid: str) -> t.Iterator[None]:
         mark.unlink(missing_ok=True)
 
 
-def start(host: LibvirtHost, server: str, timeout: float, settle: float, journal: Journal | None, commit_point: bool = True) -> Result:
+def start(
+    host: LibvirtHost, server: str, timeout: float, settle: float, journal: Journal | None, commit_point: bool = True, proof: proving.Order | None = None
+) -> Result:
     """Start unless it runs; success only if it is still running after ``settle`` seconds.
 
-    ``journal``: of the migration that this is a step of; with ``commit_point`` it is told.
+    ``journal``: of the migration that this is a step of; with ``commit_point`` it is told. ``proof``: what of it is to be proven afterwards.
     """
     told = journal if commit_point else None
     domain = host.domain(server)
     before, began = host.state_of(domain), time.monotonic()
+    # A step that was killed may have left the guest paused: it goes on, in every case.
+    went_on = proving.take_up(journal, host, domain) if journal and before in ("running", "paused") else False
     if before == "running":
         _note_started(told)
-        return _result(before, before, began, graceful=None)
-    if before != "shutoff":
+        return _result(before, before, began, graceful=None, **_proof_goes_on(host, domain, journal, proof))
+    if before != "shutoff" and not went_on:
         raise ColdmoveError(f"server {server} is {before}, not shut off: it is not started. Nothing was changed", state=before, state_before=before)
     if told:
         told.note(starting=True)
-    with permitted(host.identity(domain)[0]) if journal else contextlib.nullcontext():
-        host.start(domain)
+    if not went_on:
+        with permitted(host.identity(domain)[0]) if journal else contextlib.nullcontext():
+            if journal and proof and proof.disks:
+                proving.start(journal, host, domain, proof.disks)
+            else:
+                if journal:
+                    proving.forego(journal)
+                host.start(domain)
     if not _wait(host, domain, ("running",), timeout):
         raise _did_not_run(host, domain, server, before, f"is not running {timeout:g} s after its start")
     reached = _Reached.now()
+    proven = _proof_goes_on(host, domain, journal, proof)
     _settle(host, domain, server, before, settle)
     _note_started(told)
-    return _result(before, "running", began, reached, graceful=None)
+    return _result(before, "running", began, reached, graceful=None, **proven)
+
+
+def _proof_goes_on(host: LibvirtHost, domain: t.Any, journal: Journal | None, proof: proving.Order | None) -> Result:
+    if journal is None or proof is None:
+        return {}
+    proving.begin_reading(journal, host, domain, proof)
+    return proving.outcome(journal)
 
 
 def _settle(host: LibvirtHost, domain: t.Any, server: str, before: str, seconds: float) -> None:

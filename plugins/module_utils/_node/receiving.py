@@ -14,24 +14,30 @@ import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import block_device, channel, exports, qemu_img
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, block_device, channel, exports, qemu_img
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, growing, paths
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, growing, paths, proving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node.sending import Report, progress
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report, progress
 
 MoveFile = dict[str, t.Any]
 
 
 def offer(
-    journal: Journal, files: list[MoveFile], instances_path: str, source: channel.Peer, contents: t.Mapping[str, str] | None = None
+    journal: Journal,
+    files: list[MoveFile],
+    instances_path: str,
+    source: channel.Peer,
+    contents: t.Mapping[str, str] | None = None,
+    precopy: bool | None = None,
 ) -> tuple[dict[str, str], bool]:
     """Create every file empty under its temporary name, export it, and offer the exports to ``source``; ``({file id: token}, changed)``.
 
-    ``contents``: by file id, what the record store has kept of those that are restored (see blobs.py).
+    ``contents``: by file id, what the record store has kept of those that are restored (see blobs.py). ``precopy``: disks are made as images of their own
+    format, and what is exported is what a guest sees; else a file crosses as opaque bytes. None: what is there stays as it is.
 
     What does not cross is only created; an overlay has no content to be proven and gets its final name at once.
 
@@ -48,12 +54,15 @@ def offer(
                 devices.begin_anew(journal, file)
             elif file["way"] != "overlay":  # that is on the storage as soon as it is there
                 Path(file["temp_path"]).unlink(missing_ok=True)
+        journal.note(images=[])  # a precopy that went into them is lost with them
     journal.note(booted=nodefiles.boot_mark())
+    if precopy is not None:
+        _choose_images(journal, waiting, precopy)
     for file in waiting:
         if _create(journal, file, instances_path, contents or {}):
             changed = True
             Job(journal, "verify").cancel()  # whatever it proved, it was not of this file
-        changed |= _serve(file, journal.data["tokens"][file["id"]])
+        changed |= _serve(file, journal.data["tokens"][file["id"]], _is_image(journal, file))
     # Not only those that are waiting: a run that was killed in between has left an overlay both names.
     for file in files:
         if file["way"] == "overlay" and os.path.lexists(file["temp_path"]):
@@ -63,6 +72,22 @@ def offer(
     if crossing:
         changed |= _open_channel(journal, crossing, source)
     return {file["id"]: journal.data["tokens"][file["id"]] for file in crossing}, changed
+
+
+def _choose_images(journal: Journal, files: list[MoveFile], precopy: bool) -> None:
+    """Note which files are images of their own format here; one that was made the other way is made anew."""
+    regular = [file for file in files if not devices.is_device(file)]
+    images = [file["id"] for file in regular if precopy and file["way"] == "copy" and file["kind"] == "disk"]
+    for file in regular:
+        if file["way"] == "copy" and (file["id"] in images) != _is_image(journal, file):
+            _withdraw(journal, file["id"])
+            Path(file["temp_path"]).unlink(missing_ok=True)
+    journal.note(images=images)
+
+
+def _is_image(journal: Journal, file: MoveFile) -> bool:
+    """Whether what is exported of a file is what its guest sees, not the bytes of the file. Behind the image on a device there may be anything."""
+    return devices.is_device(file) or file["id"] in journal.data.get("images", [])
 
 
 def _waiting(journal: Journal, files: list[MoveFile]) -> list[MoveFile]:
@@ -85,13 +110,14 @@ def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer)
     job = Job(journal, "channel")
     status = job.status()
     tokens = journal.data["tokens"]
-    offers = {f"/{paths.OFFERS_DIR.name}/{tokens[file['id']]}": str(_endpoint(tokens[file["id"]])[0]) for file in files}
-    wanted = {"offers": offers, "address": source.address, "port": source.port}
+    served = {_endpoint(tokens[file["id"]])[0]: file["temp_path"] for file in files}
+    offers = {f"/{paths.OFFERS_DIR.name}/{place.name}": str(place) for socket in served for place in (socket, Path(aids.beside(str(socket))))}
+    wanted = {"offers": offers, "address": source.address, "port": source.port, "ciphers": list(source.ciphers)}
     if status["state"] == "running" and status["progress"].get("connected") and journal.data.get("channel") == wanted:
         return False
     _close_channel(journal)
     journal.note(channel=wanted)
-    job.ensure_started(lambda report: channel.keep_connected(source, offers, report))
+    job.ensure_started(lambda report: _keep_open(source, offers, served, report))
     # A refusal of the first connection is the answer of this very step.
     while not (progress := job.status().get("progress", {})).get("connected"):
         if progress.get("error") or job.status()["state"] != "running":
@@ -101,15 +127,22 @@ def _open_channel(journal: Journal, files: list[MoveFile], source: channel.Peer)
     return True
 
 
+def _keep_open(source: channel.Peer, offers: t.Mapping[str, str], served: t.Mapping[Path, str], report: Report) -> t.NoReturn:
+    with aids.serving(served):
+        channel.keep_connected(source, offers, report)
+
+
 class Told(t.NamedTuple):
     """What the source told of its files when it was off, by file id.
 
     ``owners``: see files.owner_of(). ``lengths``: bytes. ``digests``: of what it read; None if the operator asked for no verification.
+    ``mirrored``: tokens of the exports that took in a disk while its guest ran, and all of it: there is nothing to compare them with before the start.
     """
 
     owners: t.Mapping[str, t.Any]
     lengths: t.Mapping[str, int]
     digests: dict[str, t.Any] | None
+    mirrored: t.Mapping[str, str]
 
 
 def commit(journal: Journal, files: list[MoveFile], told: Told, report: Report) -> dict[str, t.Any]:
@@ -123,18 +156,24 @@ def commit(journal: Journal, files: list[MoveFile], told: Told, report: Report) 
         raise ColdmoveError(
             "this node was started anew during the copy: what it had taken in is not complete. The copy is not used; the source copy is complete"
         )
+    strangers = [file["id"] for file in waiting if told.mirrored.get(file["id"], "") not in ("", journal.data.get("tokens", {}).get(file["id"]))]
+    if strangers:
+        raise ColdmoveError(
+            f"what the source has mirrored of {', '.join(strangers)} went to other files than these. They are not used; the source copy is complete"
+        )
     for file in waiting:
         _withdraw(journal, file["id"])
         if devices.is_device(file):
             block_device.make_durable(file["temp_path"])
             continue
-        if file["way"] == "copy" and file["id"] in told.lengths:
+        if file["way"] == "copy" and file["id"] in told.lengths and not _is_image(journal, file):
             os.truncate(file["temp_path"], told.lengths[file["id"]])
         elif file["way"] == "image":
             qemu_img.make_from(file["image_path"], file["image_format"], file["temp_path"], file["format"])
         nodefiles.make_durable(file["temp_path"])
     begun = time.monotonic()
-    found = _verify(waiting, told.digests, report) if told.digests is not None else {}
+    compared = [file for file in waiting if file["way"] == "copy" and file["id"] not in told.mirrored]
+    found = _verify(compared, told.digests, report) if told.digests is not None else {}
     seconds = round(time.monotonic() - begun, 3)
     for file in files:
         if devices.is_device(file):
@@ -164,6 +203,7 @@ def discard(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[st
     """Close the exports and delete what this migration made here: ``(deleted paths, kept paths with the reason)``."""
     deleted: list[str] = []
     kept: list[str] = []
+    proving.forget(journal)
     _close_channel(journal)
     for file in files:
         _withdraw(journal, file["id"])
@@ -201,7 +241,7 @@ def _create(journal: Journal, file: MoveFile, instances_path: str, contents: t.M
         nodefiles.make_directories(missing)
     _give_token(journal, file)
     Path(temporary).unlink(missing_ok=True)  # made by a run that was killed before it wrote so; its name says whose it is
-    if file["way"] == "copy":
+    if file["way"] == "copy" and not _is_image(journal, file):
         _create_empty(temporary, _greatest_length(file))
     elif file["way"] == "overlay":
         qemu_img.create_overlay(temporary, file["source_path"], file["format"], file["grow_to_bytes"])
@@ -266,13 +306,11 @@ def _create_empty(path: str, size: int) -> None:
         raise ColdmoveError(f"cannot create {path} with {size} bytes on this node: {exc.strerror}") from exc
 
 
-def _serve(file: MoveFile, token: str) -> bool:
+def _serve(file: MoveFile, token: str, image: bool) -> bool:
     socket, pid_file = _endpoint(token)
     if file["way"] != "copy" or exports.export_pid(socket, pid_file) is not None:
         return False
-    # A file crosses as opaque bytes. What is behind the image on a device is nobody's business, so its content crosses.
-    served_as = file["format"] if devices.is_device(file) else "raw"
-    exports.start_export(file["temp_path"], served_as, file["id"], socket, pid_file, devices.served_bytes(file))
+    exports.start_export(file["temp_path"], file["format"] if image else "raw", file["id"], socket, pid_file, devices.served_bytes(file))
     return True
 
 
@@ -288,7 +326,9 @@ def _close_channel(journal: Journal) -> int:
 def _withdraw(journal: Journal, file_id: str) -> None:
     token = journal.data.get("tokens", {}).get(file_id)
     if token:
-        exports.stop_export(*_endpoint(token))
+        socket, pid_file = _endpoint(token)
+        exports.stop_export(socket, pid_file)
+        Path(aids.beside(str(socket))).unlink(missing_ok=True)  # of a channel that was killed
 
 
 def running_exports(journal: Journal) -> int:
@@ -312,8 +352,6 @@ def _verify(files: list[MoveFile], expected: dict[str, t.Any], report: Report) -
             report(progress("verify", base + done, total, last - begun))
 
     for file in files:
-        if file["way"] != "copy":
-            continue
         found[file["id"]] = exports.content_digest(file["temp_path"], file["format"], tell, devices.served_bytes(file))
         base += int(file["virtual_bytes"])
         here, there = found[file["id"]]["digest"], expected.get(file["id"], {}).get("digest")

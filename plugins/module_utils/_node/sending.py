@@ -9,20 +9,19 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import subprocess
 import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, compressed, exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, paths
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, digesting, paths, resuming
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report, progress
 
-Report = t.Callable[[dict[str, t.Any]], None]
-_FORK = multiprocessing.get_context("fork")
 _POLL_SECONDS = 0.2
 _RETRY_SECONDS = 1.0
 #: A full disk or a refused write looks like a broken link at first; so many attempts that get no further are enough.
@@ -37,6 +36,8 @@ class Order(t.NamedTuple):
     """What to send: ``files`` (move files, read from their held_path), where to, and how."""
 
     files: list[dict[str, t.Any]]
+    #: ids of those whose export is an image of their format, into which what the guest sees is to be written
+    images: t.Collection[str]
     #: file id -> local socket of the data channel behind which its export is
     sockets: dict[str, str]
     verify: bool
@@ -44,22 +45,34 @@ class Order(t.NamedTuple):
     bandwidth_limit: int
     #: give up when nothing has moved for so long
     stall_timeout: int
-    #: the exports have never been written to, so that zeroes need not be sent
+    #: the exports have never been written to: all is sent, and zeroes need not be. Else only what the dest has not yet.
     fresh: bool
+    compression: compressed.Choice = "none"
 
 
 def probe(order: Order) -> None:
     """Prove, while the guest still runs, that every file can be set aside, and every export be reached through the channel. Raises ColdmoveError."""
-    for file in order.files:
-        needed = int(file["size_bytes"])
-        if devices.is_device(file):
-            devices.check_source(file)
-            needed = int(file["virtual_bytes"])
-        else:
-            nodefiles.prove_names(file["held_path"])
-        size = exports.probe(order.sockets[file["id"]], file["id"])
-        if size < needed:
-            raise ColdmoveError(f"the dest offers {size} bytes for {file['id']}, which needs {needed}")
+    with _ways(order, compressed.Chooser("none" if order.compression == "none" else "zstd")) as sockets:
+        for file in order.files:
+            if devices.is_device(file):
+                devices.check_source(file)
+            else:
+                nodefiles.prove_names(file["held_path"])
+            size = exports.probe(sockets[file["id"]], file["id"])
+            needed = file["virtual_bytes"] if file["id"] in order.images else file["size_bytes"]
+            if size < needed:
+                raise ColdmoveError(f"the dest offers {size} bytes for {file['id']}, which needs {needed}")
+
+
+@contextlib.contextmanager
+def _ways(order: Order, chooser: compressed.Chooser) -> t.Iterator[t.Mapping[str, str]]:
+    """The sockets that lead to the exports: those of the channel, or relays that compress."""
+    if order.compression == "none":
+        yield order.sockets
+        return
+    wanted = {file["id"]: aids.beside(order.sockets[file["id"]]) for file in order.files}
+    with compressed.ways(wanted, chooser) as here:
+        yield here
 
 
 def forget(migration_uuid: str) -> None:
@@ -69,20 +82,25 @@ def forget(migration_uuid: str) -> None:
 
 
 def send(order: Order, report: Report) -> dict[str, t.Any]:
-    """Copy every file as opaque bytes, sparse; returns ``{bytes_total, bytes_read, copy_seconds, digest_seconds, retries, lengths, digests}``.
+    """Copy every file as opaque bytes, sparse; returns ``{bytes_total, bytes_read, already_there, compression, copy_seconds,
+    digest_seconds, retries, lengths, digests}``.
 
-    A channel that breaks is opened again by dest; only ``stall_timeout`` seconds without a byte moved end the attempt.
+    A channel that breaks is opened again by dest, and what has crossed is not sent again; only ``stall_timeout`` seconds without a byte moved end the attempt.
     Raises ColdmoveError; the files are only read.
     """
-    digests = _Digests(order.files) if order.verify else None
+    digests = digesting.Digests([digesting.of_file(file, file["held_path"]) for file in order.files], "digest") if order.verify else None
     try:
-        copy = _Copy(order, report)
-        copy.run()
+        chooser = compressed.Chooser(order.compression)
+        with _ways(order, chooser) as sockets:
+            copy = _Copy(order, sockets, chooser, report)
+            copy.run()
         waited = time.monotonic()
         found = digests.wait(report, order.stall_timeout) if digests else {}
         return {
             "bytes_total": copy.total,
             "bytes_read": copy.done,
+            "already_there": copy.already_there,
+            "compression": chooser.words or "compression none",
             "copy_seconds": round(copy.seconds, 3),
             "digest_seconds": round(time.monotonic() - waited, 3),
             "retries": copy.retries,
@@ -97,10 +115,10 @@ def send(order: Order, report: Report) -> dict[str, t.Any]:
 class _Copy:
     """All files of one order, one after the other over one channel: they share its bandwidth anyway."""
 
-    def __init__(self, order: Order, report: Report) -> None:
-        self._order, self._report = order, report
+    def __init__(self, order: Order, sockets: t.Mapping[str, str], chooser: compressed.Chooser, report: Report) -> None:
+        self._order, self._sockets, self._chooser, self._report = order, sockets, chooser, report
         self.total = sum(int(file["allocated_bytes"]) for file in order.files)
-        self.done = self.retries = self._furthest = self._in_vain = 0
+        self.done = self.retries = self.already_there = self._furthest = self._in_vain = 0
         self._begun = self._moved_at = time.monotonic()
         self._reported_at = 0.0
         self.seconds = 0.0
@@ -108,15 +126,20 @@ class _Copy:
     def run(self) -> None:
         """Copy every file; a broken attempt is repeated while there was progress lately."""
         for file in self._order.files:
-            before = self.done
-            while not self._converted(file, before):
+            # An image of its own on the dest has other bytes than the file: it is written as a whole, whatever it holds.
+            before, image = self.done, file["id"] in self._order.images
+            whole = self._order.fresh or image
+            while not self._brought(file, before, whole):
                 self.retries += 1
-                self.done = before
+                self.done, whole = before, image
         self.seconds = time.monotonic() - self._begun
 
-    def _converted(self, file: dict[str, t.Any], before: int) -> bool:
+    def _brought(self, file: dict[str, t.Any], before: int, whole: bool) -> bool:
         try:
-            self._convert(file, before)
+            if whole:
+                self._convert(file, before)
+            else:
+                self._resume(file, before)
             return True
         except ColdmoveError as exc:
             if _FULL in str(exc) or self._is_hopeless(file):
@@ -130,7 +153,7 @@ class _Copy:
         while time.monotonic() - self._moved_at <= self._order.stall_timeout:
             time.sleep(_RETRY_SECONDS)
             try:
-                exports.probe(self._order.sockets[file["id"]], file["id"])
+                exports.probe(self._sockets[file["id"]], file["id"])
             except ColdmoveError:
                 continue
             return self._in_vain >= _ATTEMPTS_IN_VAIN
@@ -150,19 +173,29 @@ class _Copy:
         if process.returncode != 0:
             raise ColdmoveError(f"qemu-img could not copy {file['held_path']} to the dest: {words or 'the channel broke'}")
 
+    def _resume(self, file: dict[str, t.Any], before: int) -> None:
+        aid = aids.beside(self._order.sockets[file["id"]])
+        work = resuming.Work(file["held_path"], self._sockets[file["id"]], aid, file["id"], self._order.bandwidth_limit)
+        earlier, moves = self.already_there, 0
+        with resuming.Attempt(work) as attempt:
+            ended = False
+            while not ended:
+                ended = attempt.ended(_POLL_SECONDS)
+                self.already_there = earlier + attempt.already_there
+                self._follow(before + attempt.done, moved=attempt.moves != moves)
+                moves = attempt.moves
+
     def _command(self, file: dict[str, t.Any]) -> list[str]:
-        # A file crosses as opaque bytes: snapshots, bitmaps and layout stay, and dest needs no knowledge of the format. Of a device its content crosses:
-        # behind an image there may be anything.
-        read_as, reads_zero = "raw", True
-        if devices.is_device(file):
-            read_as, reads_zero = file["format"], file["format"] == "qcow2"
+        # A file crosses as opaque bytes: snapshots, bitmaps and layout stay, and dest needs no knowledge of the format. Only what a precopy that
+        # broke at the last moment has left is an image of its own there, with content that zeroes must be written over.
+        image = file["id"] in self._order.images
         command = ["setpriv", "--pdeathsig", "KILL", "qemu-img", "convert", "-n", "-W", "-m", str(exports.CONNECTIONS)]
-        if reads_zero and self._order.fresh and not self.retries:
-            command.append("--target-is-zero")  # after a broken attempt the zeroes must be sent too
+        if not image:
+            command.append("--target-is-zero")
         if self._order.bandwidth_limit:
             command += ["-r", str(self._order.bandwidth_limit)]
-        target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={self._order.sockets[file['id']]},file.export={file['id']}"
-        return [*command, "--image-opts", "--target-image-opts", exports.image_options(file["held_path"], read_as), target]
+        target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={self._sockets[file['id']]},file.export={file['id']}"
+        return [*command, "--image-opts", "--target-image-opts", exports.image_options(file["held_path"], file["format"] if image else "raw"), target]
 
     def _watch(self, process: subprocess.Popen[str], before: int) -> None:
         wakes = 0
@@ -171,16 +204,26 @@ class _Copy:
             # those buffers drain over a slow link nothing is read, but its event loop wakes for each piece that goes out.
             done, wakes_before = before + max(0, _read_bytes(process.pid) - _START_UP_BYTES), wakes
             wakes = _wakes(process.pid)
-            if done > self.done or wakes != wakes_before:
-                self.done, self._moved_at = max(done, self.done), time.monotonic()
-            elif time.monotonic() - self._moved_at > self._order.stall_timeout:
-                raise ColdmoveError(f"nothing moved through the channel for {self._order.stall_timeout} s")
-            if time.monotonic() - self._reported_at >= 1.0:
-                self._reported_at = time.monotonic()
-                self._report(progress("copy", min(self.done, self.total), self.total, self._reported_at - self._begun))
+            self._follow(done, moved=wakes != wakes_before)
             # Not a plain sleep: the end of the copy is noticed at once, the guest is off.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
+
+    def _follow(self, done: int, moved: bool) -> None:
+        """Take note of how far the copy is. Raises ColdmoveError if nothing has moved for too long."""
+        if done > self.done or moved:
+            self.done, self._moved_at = max(done, self.done), time.monotonic()
+        elif time.monotonic() - self._moved_at > self._order.stall_timeout:
+            raise ColdmoveError(f"nothing moved through the channel for {self._order.stall_timeout} s")
+        if time.monotonic() - self._reported_at >= 1.0:
+            self._reported_at = time.monotonic()
+            self._report(self._told(self._reported_at - self._begun))
+
+    def _told(self, seconds: float) -> dict[str, t.Any]:
+        # What was there already is done, and says nothing of the rate.
+        told = progress("copy", min(self.done, self.total), self.total, seconds, at_first=self.already_there)
+        notes = [f"resumed: {text.human_bytes(self.already_there)} already there" if self.already_there else "", self._chooser.words]
+        return {**told, "note": "; ".join(filter(None, notes))}
 
 
 def _wakes(pid: int) -> int:
@@ -201,69 +244,5 @@ def _read_bytes(pid: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("rchar:")), 0)
 
 
-class _Digests:
-    """The digests of all files, computed in a process of its own while the copy runs: both read, neither waits for the other."""
-
-    def __init__(self, files: list[dict[str, t.Any]]) -> None:
-        self._done, self._total = _FORK.Value("Q", 0), sum(int(file["virtual_bytes"]) for file in files)
-        self._answer, answer = _FORK.Pipe(duplex=False)
-        self._process = _FORK.Process(target=_digest_all, args=(files, answer, self._done), daemon=True)
-        self._process.start()
-        answer.close()
-        self._begun = time.monotonic()
-
-    def wait(self, report: Report, stall_timeout: float) -> dict[str, t.Any]:
-        before, moved_at = self._done.value, time.monotonic()
-        while not self._answer.poll(1.0):
-            if self._done.value != before:
-                before, moved_at = self._done.value, time.monotonic()
-            elif time.monotonic() - moved_at > stall_timeout:
-                raise ColdmoveError(f"the digest of the source got no further for {stall_timeout:g} s; is its storage stuck?")
-            report(progress("digest", self._done.value, self._total, time.monotonic() - self._begun))
-        try:
-            answer = self._answer.recv()
-        except EOFError as exc:
-            raise ColdmoveError("the digest of the source ended without a word") from exc
-        if isinstance(answer, str):
-            raise ColdmoveError(answer)
-        return dict(answer)
-
-    def end(self) -> None:
-        if self._process.is_alive():
-            self._process.terminate()
-        self._process.join(10)
-
-
-def _digest_all(files: list[dict[str, t.Any]], answer: t.Any, done: t.Any) -> None:
-    base, job = 0, multiprocessing.parent_process()
-
-    def report(read: int, _total: int) -> None:
-        if job and os.getppid() != job.pid:
-            raise SystemExit(1)  # a job that is gone needs no digest; and this process holds its lock, as if the job were alive
-        done.value = base + read
-
-    try:
-        digests = {}
-        for file in files:
-            digests[file["id"]] = exports.content_digest(file["held_path"], file["format"], report)
-            base += int(file["virtual_bytes"])
-        answer.send(digests)
-    except ColdmoveError as exc:
-        answer.send(str(exc))
-
-
 def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C"}
-
-
-def progress(step: str, done: int, total: int, seconds: float) -> dict[str, t.Any]:
-    """``{step, percent, bytes_done, bytes_total, rate (bytes/s), eta_seconds}`` of work that has taken ``seconds`` so far."""
-    rate = done / seconds if seconds > 0 else 0.0
-    return {
-        "step": step,
-        "percent": round(min(100.0, 100.0 * done / total), 1) if total else 100.0,
-        "bytes_done": done,
-        "bytes_total": total,
-        "rate": round(rate),
-        "eta_seconds": round(max(0, total - done) / rate) if rate else None,
-    }

@@ -181,6 +181,20 @@ def test_progress_is_shown_with_per_cent_rate_and_what_is_left(step: Step) -> No
     ]
 
 
+def test_what_is_worth_knowing_besides_is_shown_too(step: Step) -> None:
+    copying = running()
+    copying["job"]["progress"]["note"] = "resumed: 1.0 GiB already there"
+    step.run(copying, DONE, **STEP)
+    assert step.lines() == ["web one: copy on a 40% of 2.0 GiB, 1.0 MiB/s, 1 min 15 s left; resumed: 1.0 GiB already there"]
+
+
+def test_who_waits_is_told_for_what_instead_of_per_cent(step: Step) -> None:
+    waiting = {"step": "waiting for a transfer slot", "percent": 0.0, "bytes_total": 0, "rate": 0, "eta_seconds": None, "waiting": "2 of 2 taken"}
+    result = step.run({"changed": False, "job": {"state": "running", "progress": waiting}}, {"changed": False}, **{**STEP, "state": "reachable"})
+    assert step.lines() == ["web one: waiting for a transfer slot of a: 2 of 2 taken"]
+    assert result["changed"] is False
+
+
 def test_progress_and_heartbeat_come_every_few_seconds_only(step: Step) -> None:
     step.run(*[running()] * 21, DONE, **STEP)
     assert 3 <= len(step.beats) <= 22 / node_step.REPORT_SECONDS + 1

@@ -18,13 +18,15 @@ from ansible_collections.coldmove.libvirt.plugins.filter import (
     move_blockers,
     move_table,
     plan_files,
+    proof_verdict,
+    provable_disks,
     recovery_decision,
     select_hosts,
 )
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import plain
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import MOVE, a_domain, a_migration, a_node, a_server
 
-MODULES = [definition_edits, move_blockers, move_table, plan_files, recovery_decision, select_hosts]
+MODULES = [definition_edits, move_blockers, move_table, plan_files, proof_verdict, provable_disks, recovery_decision, select_hosts]
 NODES = {"a": a_node("a", [a_domain(1)]), "b": a_node("b")}
 
 
@@ -55,6 +57,20 @@ def test_documentation_is_whole(module):
     assert set(documentation.get("positional", "_input").split(", ")) <= set(documentation["options"])
     assert yaml.safe_load(module.EXAMPLES)
     assert yaml.safe_load(module.RETURN)["_value"]["type"]
+
+
+def test_the_verdict_of_a_proof_from_the_disks_to_a_sentence():
+    files = [{"id": Odd("vda"), "kind": "disk", "way": "copy", "virtual_bytes": 5}, {"id": "vdb", "kind": "disk", "way": "copy", "virtual_bytes": 6}]
+    disks = door(provable_disks)(files, [Odd("vdb")])
+    assert disks == {"vda": 5}
+    started, held = {"digests": {"vda": {"digest": Odd("1")}}, "impossible": None}, {"digests": {"vda": {"digest": "2"}}}
+    record = a_migration(1, "post-migrating")
+    verdict = door(proof_verdict)(record, started, held)
+    assert verdict["state"] == "failed"
+    assert is_plain(verdict)
+    assert door(proof_verdict)(record, started, None, None)["state"] == "impossible"
+    with pytest.raises(AnsibleFilterError, match="started must be a dictionary"):
+        door(proof_verdict)(record, None, held)
 
 
 def test_a_whole_plan_from_facts_to_blockers():

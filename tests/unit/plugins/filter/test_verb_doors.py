@@ -14,6 +14,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.coldmove.libvirt.plugins.filter import (
     confirmable,
+    cutover_plan,
     gone_servers,
     host_name,
     known_hosts_lines,
@@ -34,7 +35,7 @@ from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic
 
 MODULES = [
     *(confirmable, gone_servers, host_name, known_hosts_lines, lost_nodes, next_step, outcome_stats, own_servers, peers, recoverable, server_host),
-    *(status_report, storage_identities),
+    *(cutover_plan, status_report, storage_identities),
 ]
 NODES = {"a": a_node("a"), "b": a_node("b", [a_domain(1)])}
 KEYS = {"ssh_host_key_ed25519_public": Odd("AAAA"), "ssh_host_key_ed25519_public_keytype": "ssh-ed25519"}
@@ -164,8 +165,10 @@ def test_status_shows_the_chosen_migrations_and_all_nodes() -> None:
 
 def test_stats_hold_the_public_keys_and_nothing_of_the_definition() -> None:
     (stats,) = door(outcome_stats)([a_migration(1, downtime_seconds=0.9, domain_xml="<secret/>", ok=True)])
-    assert set(stats) == {"id", "server", "status", "source_host", "dest_host", "bytes_sent", "downtime_seconds"}
+    assert set(stats) == {"id", "server", "status", "source_host", "dest_host", "bytes_sent", "downtime_seconds", "held_since"}
     assert (stats["server"], stats["downtime_seconds"]) == ("web1", 0.9)
+    assert stats["held_since"] is None
+    assert door(outcome_stats)([{"hold": {"since": "2026-01-01T00:00:00Z"}}])[0]["held_since"] == "2026-01-01T00:00:00Z"
     assert is_plain(stats)
     assert door(outcome_stats)([{}])[0]["server"] is None
     assert door(outcome_stats)(None) == []
@@ -258,3 +261,29 @@ def test_no_two_servers_are_one_host_of_a_play(name: str, others: list[str], exp
 def test_each_migration_of_one_server_is_a_host_of_its_own() -> None:
     twice = [a_migration(1), {**a_migration(1), "id": 7}, a_migration(2)]
     assert [door(host_name)(each, twice, []) for each in twice] == [f"{uuid_of(1)}_1", f"{uuid_of(1)}_7", "web2"]
+
+
+def test_a_cutover_is_read_as_it_was_meant_when_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def at(written: str) -> float:
+        return datetime.datetime.fromisoformat(written).timestamp()  # local time, as the operator's
+
+    clock = [at("2026-11-22T23:00")]
+    monkeypatch.setattr(cutover_plan.time, "time", lambda: clock[0])
+    plan = door(cutover_plan)
+    for empty in (None, "", " "):
+        assert plan(empty)["kind"] == "now"
+    asked = clock[0]
+    daily, dates, late = Odd("window=22:00-23:30"), "window=2026-11-22T22:00/2026-11-22T23:30", "at=2026-11-22T23:15"
+    assert is_plain(plan(daily, asked))
+    for written in (daily, dates):
+        assert (plan(written, asked)["not_after"], plan(written, asked)["over"]) == (at("2026-11-22T23:30"), False)
+    # An hour later: a time that has come has come, a window has closed, and one of clock times comes again.
+    clock[0] += 3600
+    assert plan(late, asked)["not_before"] == at("2026-11-22T23:15")
+    assert (plan(dates, asked)["not_after"], plan(dates, asked)["over"]) == (at("2026-11-22T23:30"), True)
+    assert (plan(daily, asked)["not_before"], plan(daily, asked)["over"]) == (at("2026-11-23T22:00"), False)
+    with pytest.raises(AnsibleFilterError, match=r"cutover is 'at=2026-11-22T23:15': that time is past"):
+        plan(late)
+    assert plan("hold", unable=["the server is off"])["refusals"] == [
+        "cutover=hold was asked for, and cannot be, as only a precopy waits for its cutover: the server is off"
+    ]

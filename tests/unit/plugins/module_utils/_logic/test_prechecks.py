@@ -247,3 +247,16 @@ def test_an_image_takes_what_the_dest_says_that_is_in_it() -> None:
         answers = {"free_bytes": {"/x": 2 * GIB}, **({"image_bytes": {"vda": content}} if content else {})}
         move = prechecks.Move(a_server(), a_node("a"), a_node("b"), answers, [image], [], None)  # type: ignore[arg-type,list-item,typeddict-item]
         assert (list(prechecks.enough_space(move)) == []) is enough
+
+
+def test_a_move_that_is_checked_again_is_not_in_its_own_way():
+    server = a_server(
+        blockers=["disk vda has an active block job (next: virsh blockjob web1 vda)"], disks=[a_disk(), a_disk("vdb", "/srv/other/b", role="swap")]
+    )
+    temp = [file["temp_path"] for file in plan_files(server, IMAGES, IMAGES, MOVE)["files"]]
+    answers = {"leftovers": temp, "free_bytes": {IMAGES: 1, "/srv/other": GIB}, "same_filesystem": {IMAGES: "1", "/srv/other": "2"}}
+    assert len(blockers(server, answers=answers)) == 4
+    assert blockers(server, answers=answers, again=True) == []
+    found = blockers({**server, "locked": {"by": "ann", "reason": "audit"}}, answers={**answers, "leftovers": [f"{IMAGES}/web1.qcow2"]}, again=True)
+    assert [any(word in reason for word in ("ann", "exists on b")) for reason in found] == [True, True]
+    assert blockers({**server, "blockers": ["disk vdc has an active block job"]}, answers=answers, again=True) == ["a: disk vdc has an active block job"]

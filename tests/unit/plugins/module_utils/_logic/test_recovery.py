@@ -27,10 +27,13 @@ def record(status: str = "migrating", **more) -> dict:
     return a_migration(1, status, **{"files": FILES, **more})
 
 
-def state(domain: str = "absent", files: str | dict = "missing", held: bool = False, started: bool = False) -> dict:
-    """What a node says."""
+def state(
+    domain: str = "absent", files: str | dict = "missing", held: bool = False, started: bool = False, waiting: bool = False, proof: str | None = None
+) -> dict:
+    """What a node says. ``waiting``: the server was started paused, and nobody has let it go on."""
     names = files if isinstance(files, dict) else {file["id"]: files for file in FILES}
-    return {"domain": domain, "held": held, "started": started, "starting": started, "files": names, "job": None, "exports": 0}
+    said = {"domain": domain, "held": held, "started": started, "starting": started or waiting, "files": names, "job": None, "exports": 0}
+    return {**said, "waiting": waiting and domain == "running", "proof": proof}
 
 
 SOURCE_OFF = state("defined", "source")
@@ -49,6 +52,8 @@ node_states = st.one_of(
         files=st.fixed_dictionaries({"vda": st.sampled_from(NAMES), "vdb": st.sampled_from(NAMES)}),
         held=st.booleans(),
         started=st.booleans(),
+        waiting=st.booleans(),
+        proof=st.sampled_from([None, "begun", "done", "failed", "impossible"]),
     ),
 )
 records = st.builds(
@@ -742,7 +747,7 @@ def test_my_own_migration():
 @pytest.mark.parametrize(
     ("status", "verbs"),
     [
-        ("accepted", ["recover", "cold_migrate"]),
+        ("accepted", ["recover", "cold_migrate", "cancel"]),
         ("post-migrating", ["recover", "cold_migrate"]),
         ("finished", ["confirm", "revert"]),
         ("confirming", ["confirm", "recover"]),
@@ -758,3 +763,85 @@ def test_commands_by_status(status, verbs):
 def test_commands_while_another_run_is_alive_and_for_left_overs():
     assert recovery.legal_commands(record("migrating"), "alive") == ["ansible-playbook coldmove.libvirt.status -e server=web1"]
     assert recovery.legal_commands(record("error", pending_hosts=["b"])) == ["ansible-playbook coldmove.libvirt.recover -e server=web1"]
+
+
+@pytest.mark.parametrize("status", ["pre-migrating", "migrating"])
+@pytest.mark.parametrize("precopy", ["running", "in_step", "lost", "over"])
+def test_a_precopy_is_ended_before_its_files_are_deleted(status, precopy):
+    decision = recovery.decide(record(status), {**SOURCE_ON, "precopy": precopy}, TEMP)
+    assert (decision["decision"], decision["steps"]) == ("roll_back", ["end_precopy", "clean_dest", "close"])
+    assert "end_precopy" not in recovery.decide(record(status), SOURCE_ON, TEMP)["steps"]
+
+
+# --- proven after the start
+
+FAILED_ON = state("running", "final", started=True, proof="failed")
+
+
+@pytest.mark.parametrize(
+    ("source", "dest", "steps"),
+    [
+        (HELD, state("running", "final", started=True, proof="begun"), ["prove", "close"]),
+        (HELD, state("running", "final", started=True, proof="impossible"), ["prove", "close"]),
+        (HELD, state("running", "final", started=True, proof="done"), ["close"]),
+        (None, state("running", "final", started=True, proof="begun"), ["prove", "close"]),
+        (HELD, state("running", "final", waiting=True, proof="begun"), ["start_dest", "prove", "close"]),
+        (HELD, state("defined", "final", started=True, proof="begun"), ["start_dest", "prove", "close"]),
+    ],
+)
+def test_a_proof_that_was_begun_is_brought_to_its_end(source: dict | None, dest: dict, steps: list[str]) -> None:
+    """A silent source is told by the step."""
+    decision = recovery.decide(record("post-migrating"), source, dest)
+    assert (decision["decision"], decision["steps"]) == ("finish", steps)
+
+
+def test_a_guest_that_waits_on_dest_is_let_go_only_if_the_source_was_asked() -> None:
+    waits = state("running", "final", waiting=True, proof="begun")
+    assert recovery.decide(record("post-migrating"), None, waits)["decision"] == "blocked"
+    assert recovery.decide(record("post-migrating"), SOURCE_ON, waits)["decision"] == "blocked"
+    off = recovery.decide(record("post-migrating"), None, waits, off=["a"])
+    assert (off["decision"], off["steps"]) == ("finish", ["start_dest", "prove", "close"])
+
+
+def test_a_copy_that_differs_is_the_operators_to_decide() -> None:
+    decision = recovery.decide(record("post-migrating"), HELD, FAILED_ON)
+    assert decision["decision"] == "blocked"
+    assert "differs from the held copy on a" in decision["reason"]
+    assert "virsh destroy" in decision["reason"]
+
+
+@pytest.mark.parametrize(("domain", "withdraw"), [("defined", ["withdraw_dest"]), ("absent", [])])
+def test_whoever_stops_a_copy_that_differs_wants_the_held_one(domain: str, withdraw: list[str]) -> None:
+    decision = recovery.decide(record("post-migrating"), HELD, state(domain, "final", started=True, proof="failed"))
+    assert (decision["decision"], decision["steps"]) == ("roll_back", [*withdraw, "restore_source", "start_source", "clean_dest", "close"])
+
+
+def test_a_copy_that_differs_is_kept_while_the_held_one_cannot_be_seen() -> None:
+    assert recovery.decide(record("post-migrating"), None, state("defined", "final", started=True, proof="failed"))["decision"] == "blocked"
+    assert recovery.decide(record("post-migrating"), GONE, state("defined", "final", started=True, proof="failed"))["decision"] == "blocked"
+
+
+# --- a precopy that is held
+
+
+HOLD = {"cutover": "hold", "since": "2026-01-01T00:00:00Z", "epoch": 1, "options": {}}
+
+
+def test_a_guest_that_somebody_else_has_shut_down_during_a_precopy_is_not_started():
+    for case, seen in ((record("pre-migrating", hold=HOLD), SOURCE_OFF), (record("pre-migrating"), {**SOURCE_OFF, "precopy": "over"})):
+        decision = recovery.decide(case, seen, TEMP)
+        assert decision["decision"] == "roll_back"
+        assert [step for step in decision["steps"] if step != "end_precopy"] == ["clean_dest", "close"]
+    # Once the move itself stops it, it is started again.
+    assert "start_source" in recovery.decide(record("migrating"), {**SOURCE_OFF, "precopy": "over"}, TEMP)["steps"]
+    assert "start_source" in recovery.decide(record("pre-migrating"), SOURCE_OFF, TEMP)["steps"]
+
+
+def test_a_held_precopy_can_be_cut_over_or_cancelled_until_somebody_is_at_it():
+    held = record("pre-migrating", hold=HOLD, epoch=1)
+    both = ["ansible-playbook coldmove.libvirt.cutover -e server=web1", "ansible-playbook coldmove.libvirt.cancel -e server=web1"]
+    assert recovery.legal_commands(held) == recovery.legal_commands(held, "alive") == recovery.legal_commands(held, "dead") == both
+    taken_up = {**held, "epoch": 2}
+    assert recovery.legal_commands(taken_up, "dead") == both
+    assert recovery.legal_commands(taken_up, "alive") == ["ansible-playbook coldmove.libvirt.status -e server=web1"]
+    assert recovery.legal_commands(record("pre-migrating"))[-1] == both[1]

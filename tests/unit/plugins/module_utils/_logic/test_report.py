@@ -84,3 +84,17 @@ def test_no_name_breaks_a_table(names):
     for line in [*report.move_table(records), *report.status_table(records, NOW)]:
         assert "\n" not in line
         assert "\x1b" not in line
+
+
+def test_a_held_precopy_says_what_it_costs_and_what_can_be_run():
+    held = a_migration(1, "pre-migrating", hold={"cutover": "hold", "since": "2026-01-01T00:00:00Z", "epoch": 1, "options": {}})
+    sign = {held["uuid"]: {"state": "dead", "text": "process 7 on ctl is gone"}}
+    for lines in (report.move_table([held]), report.status_table([held], NOW, sign)):
+        assert any("precopy in step, held since 2026-01-01T00:00:00Z: costs: every write of the guest waits for b" in line for line in lines)
+        assert [line.split(" ")[2] for line in lines if line.startswith("web1: ansible-playbook")] == ["coldmove.libvirt.cutover", "coldmove.libvirt.cancel"]
+        assert not any("gone" in line for line in lines)
+    # Somebody cuts it over.
+    lines = report.status_table([{**held, "epoch": 2}], NOW, {held["uuid"]: {"state": "alive", "text": "process 7 on ctl is running"}})
+    assert [line.split(" ")[2] for line in lines if line.startswith("web1: ansible-playbook")] == ["coldmove.libvirt.status"]
+    assert any("running" in line for line in lines)
+    assert any("its precopy was held, and a has lost it" in line for line in report.status_table([held], NOW, sign, {held["uuid"]: "a has lost it"}))

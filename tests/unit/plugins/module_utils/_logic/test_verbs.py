@@ -456,3 +456,134 @@ def test_a_sweep_confirms_a_resize_on_the_same_node() -> None:
     dated = [resized("finished", dest="a", updated_at="2026-01-01T00:00:00Z")]
     assert verbs.confirmable(t.cast("t.Any", dated), t.cast("t.Any", known), 3600, NOW) == {"ready": [SERVER], "left": []}
     assert verbs.recoverable(t.cast("t.Any", dated), t.cast("t.Any", known), dead) == []
+
+
+# --- cutover and cancel
+
+HOLD = {"cutover": "hold", "since": "2026-01-01T00:00:00Z", "epoch": 1, "options": {}}
+WITH_PRECOPY: t.Any = {"migration_uuid": a_migration(1)["uuid"], "precopy": "in_step"}
+
+
+def held(**more: t.Any) -> t.Any:
+    return record("pre-migrating", **{"hold": HOLD, **more})
+
+
+def test_nobody_needs_to_be_dead_for_a_held_precopy_to_be_taken_up() -> None:
+    for liveness in (dead, alive, unknown, mine):
+        for verb in ("cold_migrate", "cutover"):
+            assert step(verb, [held()], liveness) == ("adopt", "")
+            assert step(verb, [held()], liveness, kind="at") == ("adopt", "")
+            assert step(verb, [held()], liveness, kind="hold")[0] == "nothing"
+        assert step("cancel", [held()], liveness) == ("act", "")
+        assert step("evacuate", [held()], liveness) == ("adopt", "")
+
+
+def test_a_run_that_cuts_it_over_is_left_alone_and_one_that_was_killed_is_not() -> None:
+    taken_up = held(epoch=2)
+    for verb in ("cold_migrate", "cutover", "cancel"):
+        for liveness in (alive, unknown):
+            answer, reason = step(verb, [taken_up], liveness)
+            assert answer == "refuse"
+            assert "another run is at work" in reason
+        assert step(verb, [taken_up], dead)[0] == ("act" if verb == "cancel" else "adopt")
+    assert step("cutover", [taken_up], dead, kind="hold")[0] == "nothing"
+
+
+def test_a_held_precopy_is_not_sent_elsewhere() -> None:
+    assert step("cold_migrate", [held()], target_host="b")[0] == "adopt"
+    for answer, reason in (step("cold_migrate", [held()], target_host="c"), step("resize", [held()], flavor="m1")):
+        assert answer == "refuse"
+        assert "cancel that first" in reason
+        assert "coldmove.libvirt.cancel -e server=web1" in reason
+
+
+@pytest.mark.parametrize("status", recovery.IN_FLIGHT)
+def test_cutover_completes_what_was_killed_and_waits_only_before_the_stop(status: str) -> None:
+    assert step("cutover", [record(status)], dead) == ("adopt", "")
+    assert step("cutover", [record(status)], alive)[0] == "refuse"
+    for verb in ("cold_migrate", "cutover"):
+        for kind in ("hold", "at", "window"):
+            answer, reason = step(verb, [record(status)], dead, kind=kind)
+            assert answer == ("adopt" if status in recovery.BEFORE_HOLD else "refuse")
+            assert status in recovery.BEFORE_HOLD or "does not wait any more" in reason
+
+
+def test_cutover_of_what_is_done_or_not_there() -> None:
+    assert step("cutover", [record("finished")], alive) == ("nothing", "it has moved to b already")
+    for records in ([], [record("error")], [record("confirmed")], [record("confirming")], [record("pre-migrating", migration_type="evacuation")]):
+        answer, reason = step("cutover", records)
+        assert answer == "refuse"
+        assert "there is no precopy that could be cut over" in reason
+
+
+@pytest.mark.parametrize("status", sorted(ACTIVE))
+def test_cancel_takes_back_what_has_not_been_stopped(status: str) -> None:
+    answer, reason = step("cancel", [record(status)], dead)
+    assert answer == ("act" if status in recovery.BEFORE_HOLD else "refuse")
+    if status in ("migrating", "post-migrating"):
+        assert "the guest has been stopped for it" in reason
+        assert "coldmove.libvirt.recover" in reason
+    if status == "finished":
+        assert "which only revert takes back" in reason
+        assert "coldmove.libvirt.revert" in reason
+    else:
+        answer, reason = step("cancel", [record(status)], alive)
+        assert answer == "refuse"
+        assert "process 7 on ctl is running" in reason
+
+
+def test_a_second_cancel_changes_nothing() -> None:
+    assert step("cancel", [record("error", error="cancelled by ann: no")], alive) == ("nothing", "it is cancelled by ann: no already")
+    for records in ([], [record("error", error="no room")], [record("confirmed")], [record("pre-migrating", migration_type="evacuation")]):
+        answer, reason = step("cancel", records)
+        assert answer == "refuse"
+        assert "there is no move that could be cancelled" in reason
+
+
+def test_recover_leaves_a_held_precopy_alone() -> None:
+    sound = nodes()
+    sound["a"]["facts"]["journals"] = [WITH_PRECOPY]
+    for wanted in ((), ("web1",)):
+        for records in ([held()], [held(epoch=2)]):
+            (found,) = verbs.recoverable(records, sound, dead, wanted)
+            assert found["next"] == "wait"
+            assert "left alone" in found["reason"]
+            assert "coldmove.libvirt.cutover -e server=web1 or ansible-playbook coldmove.libvirt.cancel -e server=web1" in found["reason"]
+    (found,) = verbs.recoverable([held(epoch=2)], sound, alive, ("web1",))
+    assert found["next"] == "refuse"
+    # A source that does not answer says nothing of it.
+    (found,) = verbs.recoverable([held()], {**sound, "a": a_silent_node("a")}, dead, ("web1",))
+    assert found["next"] == "wait"
+
+
+@pytest.mark.parametrize(
+    ("journals", "words"),
+    [([], "a knows nothing of it"), ([{**WITH_PRECOPY, "precopy": "lost"}], "a has lost it"), ([{**WITH_PRECOPY, "precopy": "over"}], "off")],
+)
+def test_recover_takes_back_a_held_precopy_that_is_lost_if_its_server_is_named(journals: t.Any, words: str) -> None:
+    seen = nodes()
+    seen["a"]["facts"]["journals"] = journals
+    assert words in verbs.lost_precopy(held(), seen)
+    (found,) = verbs.recoverable([held()], seen, alive)
+    assert found["next"] == "wait"
+    assert words in found["reason"]
+    assert "coldmove.libvirt.recover -e server=web1" in found["reason"]
+    (found,) = verbs.recoverable([held()], seen, alive, ("web1",))
+    assert found["next"] == "act"
+    assert verbs.lost_precopy(record("pre-migrating"), seen) == ""
+
+
+any_held = st.builds(lambda status, epoch: {**held(epoch=epoch), "status": status}, st.sampled_from(STATUSES), st.integers(1, 3))
+
+
+@given(st.sampled_from(["cutover", "cancel", "cold_migrate"]), any_held, any_liveness, st.sampled_from(["now", "hold", "at", "window"]))
+def test_steering_never_touches_what_another_run_is_at_work_on(verb: str, migration: t.Any, liveness: t.Any, kind: str) -> None:
+    answer = verbs.next_step(verb, [migration], SERVER, liveness, kind=kind)
+    idle = migration["status"] == "pre-migrating" and migration["epoch"] == 1
+    if migration["status"] in UNDER_WAY and not idle and liveness in (alive, unknown):
+        assert answer["next"] == "refuse"
+    if answer["next"] == "act":
+        assert verb == "cancel"
+        assert migration["status"] in recovery.BEFORE_HOLD
+    if answer["next"] == "adopt":
+        assert kind != "hold" or migration["status"] == "accepted"

@@ -31,6 +31,7 @@ def root(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Path]:
         monkeypatch.setattr(paths, "EXPORTS_DIR", folder / "exports")
         monkeypatch.setattr(paths, "BOOT_MARK", folder / "run" / "boot")
         monkeypatch.setattr(paths, "OFFERS_DIR", folder / "offers")
+        monkeypatch.setattr(paths, "SLOTS_DIR", folder / "slots")
         paths.OFFERS_DIR.mkdir()
         yield folder
 

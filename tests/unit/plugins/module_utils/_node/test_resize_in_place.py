@@ -162,7 +162,7 @@ class World:
         return holding.hold(self.journal(), self.host, SERVER, self.files)
 
     def commit(self) -> None:
-        receiving.commit(self.journal(), self.files, receiving.Told({}, {}, {}), silent)
+        receiving.commit(self.journal(), self.files, receiving.Told({}, {}, {}, {}), silent)
 
     def define(self) -> None:
         edits: t.Any = {key: self.edits[key] for key in ("disks", "formats", "without")}  # type: ignore[literal-required]

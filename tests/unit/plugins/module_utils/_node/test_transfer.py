@@ -23,7 +23,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, receiving, sending
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, progress, receiving, sending, slots
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 from ansible_collections.coldmove.libvirt.plugins.modules.virt_disk_receive import receive
@@ -115,11 +115,10 @@ class Move:
                 sizes = {"size_bytes": os.path.getsize(file["held_path"]), "allocated_bytes": allocated(file["held_path"])}
                 file.update({**sizes, "virtual_bytes": sizes["size_bytes"], **file})
 
-    def offer(self) -> dict[str, t.Any]:
+    def offer(self, precopy: bool | None = None) -> dict[str, t.Any]:
         self.measure()
-        return receive(
-            self.journal, {"state": "offered", "files": self.files, "address": "node1", "port": 22, "instances_path": str(self.dest), "contents": {}}
-        )
+        where = {"address": "node1", "port": 22, "ciphers": [], "instances_path": str(self.dest)}
+        return receive(self.journal, {"state": "offered", "files": self.files, **where, "contents": {}, "precopy": precopy})
 
     def send(self, tokens: dict[str, str], **more: t.Any) -> dict[str, t.Any]:
         common = {"state": "sent", "files": self.files, "exports": tokens, "verify": True, "bandwidth_limit": 0, "stall_timeout": PATIENCE}
@@ -127,7 +126,7 @@ class Move:
 
     def commit(self, digests: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:
         lengths = {file["id"]: os.path.getsize(file["held_path"]) for file in self.files if file["way"] == "copy"}  # as send() tells them
-        common = {"state": "committed", "files": self.files, "digests": digests, "lengths": lengths, "verify": True, "owners": {}}
+        common = {"state": "committed", "files": self.files, "digests": digests, "lengths": lengths, "verify": True, "owners": {}, "mirrored": {}}
         return receive(self.journal, {**common, "wait_seconds": PATIENCE, "attach": False, **more})
 
     def discard(self) -> dict[str, t.Any]:
@@ -165,7 +164,8 @@ def move(root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> t.Ite
     monkeypatch.setattr(sending, "_RETRY_SECONDS", 0.1)
     made = Move(root, journal)
     yield made
-    Job(journal, "send").cancel()
+    for name in ("send", "slot"):
+        Job(journal, name).cancel()
     for file in made.files:
         file["size_bytes"] = 0
     made.discard()
@@ -196,6 +196,20 @@ def test_every_kind_of_file_arrives_whole_and_sparse_and_the_source_is_only_read
     assert not any(paths.OFFERS_DIR.iterdir())
 
 
+@pytest.mark.parametrize("compression", ["zstd", "auto"])
+def test_what_crosses_compressed_is_the_same_and_as_sparse(move: Move, compression: str) -> None:
+    raw = sparse(move.add("vda"), 64 * MIB, (0, noise(70_000)), (9 * MIB + 512, b"text " * MIB), (64 * MIB - 5, b"tail!"))
+    move.add("nvram", kind="nvram").write_bytes(noise(131_072, 3))
+    tokens = move.offer()["exports"]
+    assert move.send(tokens, state="reachable", compression=compression) == {"changed": False}
+    result = move.send(tokens, compression=compression)["job"]["result"]
+    assert result["compression"].startswith(f"compression {compression}")
+    assert result["retries"] == 0
+    move.commit(result["digests"])
+    assert move.same("vda") and move.same("nvram")
+    assert allocated(move.dest / "vda") <= allocated(raw) + 256 * 1024
+
+
 def test_a_raw_disk_in_which_the_guest_wrote_a_qcow2_header_stays_raw(move: Move) -> None:
     secret = sparse(move.root / "secret", MIB, (0, b"secret" * 1000))
     evil = move.root / "evil"
@@ -213,6 +227,80 @@ def test_a_swap_disk_is_blank_on_dest(move: Move) -> None:
     move.commit({})
     digest = exports.content_digest(str(move.dest / "swap"), "qcow2", lambda *_: None)
     assert (digest["virtual_bytes"], digest["read_bytes"]) == (8 * MIB, 0)
+
+
+# --- mirrored while the guest ran: the dest has images of the disks' own formats
+
+
+def mirror(move: Move, offered: dict[str, str], content: Path) -> None:
+    """What QEMU's mirror does: what the guest sees is written into each export."""
+    for name, token in offered.items():
+        target = f"driver=raw,file.driver=nbd,file.server.type=unix,file.server.path={paths.OFFERS_DIR / token},file.export={name}"
+        qemu_img("convert", "-n", "-f", "raw", "--target-image-opts", content, target)
+
+
+def a_disk(move: Move, image_format: str) -> Path:
+    """A disk on the source, and what its guest sees."""
+    content = sparse(move.root / "content", 8 * MIB, (0, noise(70_000)), (5 * MIB, noise(MIB, 2)))
+    qemu_img("convert", "-f", "raw", "-O", image_format, content, move.add("vda", image_format, virtual_bytes=8 * MIB))
+    return content
+
+
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+def test_a_mirrored_disk_gets_its_name_without_being_read_again(move: Move, image_format: str) -> None:
+    content = a_disk(move, image_format)
+    offered = move.offer(precopy=True)["exports"]
+    mirror(move, offered, content)
+    move.commit({}, mirrored=offered)
+    final = Path(move.files[0]["dest_path"])
+    assert qemu_images.info(str(final), image_format).virtual_bytes == 8 * MIB
+    qemu_img("compare", "-f", image_format, "-F", "raw", final, content)
+    assert move.offer() == {"changed": False, "exports": {}}
+
+
+def test_what_was_mirrored_into_other_files_is_no_copy(move: Move) -> None:
+    """A dest that was started anew has made its files anew: what the source says of the old ones does not count."""
+    a_disk(move, "qcow2")
+    before = move.offer(precopy=True)["exports"]
+    paths.BOOT_MARK.write_text("another boot")
+    after = move.offer()["exports"]
+    assert set(before.values()) & set(after.values()) == set()
+    with pytest.raises(ColdmoveError, match="went to other files"):
+        receiving.commit(Journal(MOVE), move.files, receiving.Told({}, {}, None, before), lambda _progress: None)
+    assert not Path(move.files[0]["dest_path"]).exists()
+
+
+def test_a_dest_that_was_started_anew_takes_the_bytes_of_the_file(move: Move) -> None:
+    """The precopy is lost with it: the cold copy crosses as it always does."""
+    a_disk(move, "qcow2")
+    move.offer(precopy=True)
+    paths.BOOT_MARK.write_text("another boot")
+    move.carry()
+    assert move.same("vda")
+
+
+def test_there_is_no_precopy_after_all(move: Move) -> None:
+    """What was made for it gives way to a file for the bytes."""
+    a_disk(move, "qcow2")
+    before = move.offer(precopy=True)["exports"]
+    after = move.offer(precopy=False)["exports"]
+    assert before != after
+    assert move.offer(precopy=False) == {"changed": False, "exports": after}
+    sent = move.send(after)
+    move.commit(sent["job"]["result"]["digests"])
+    assert move.same("vda")
+
+
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+def test_a_precopy_that_broke_at_the_last_moment_is_made_whole_while_the_guest_is_off(move: Move, image_format: str) -> None:
+    """Old content of the mirror is written over, zeroes too, and both ends are compared before anything gets its name."""
+    content = a_disk(move, image_format)
+    offered = move.offer(precopy=True)["exports"]
+    mirror(move, offered, sparse(move.root / "older", 8 * MIB, (0, noise(8 * MIB, 9))))
+    move.journal.note(precopied=offered, written_to=sorted(offered.values()))  # as the precopy does
+    sent = move.send(offered)["job"]["result"]
+    move.commit(sent["digests"])
+    qemu_img("compare", "-f", image_format, "-F", "raw", move.files[0]["dest_path"], content)
 
 
 # --- evacuated: what the lost node had alone is made anew
@@ -296,7 +384,7 @@ def test_a_disk_from_an_image_may_be_killed_at_any_point(move: Move, disk_format
     noted = (move.journal.directory / "journal.json").read_bytes()
 
     def commit() -> None:
-        receiving.commit(Journal(MOVE), move.files, receiving.Told({}, {}, None), lambda _progress: None)
+        receiving.commit(Journal(MOVE), move.files, receiving.Told({}, {}, None, {}), lambda _progress: None)
 
     def check(_point: int) -> None:
         if final.exists() and not temporary.exists():
@@ -330,7 +418,8 @@ def test_a_dest_that_started_anew_does_not_use_what_it_had_made_from_an_image(mo
 
 
 def restored(move: Move, contents: dict[str, str]) -> dict[str, t.Any]:
-    return receive(move.journal, {"state": "offered", "files": move.files, "address": "", "port": 22, "instances_path": str(move.dest), "contents": contents})
+    where = {"address": "", "port": 22, "ciphers": [], "instances_path": str(move.dest)}
+    return receive(move.journal, {"state": "offered", "files": move.files, **where, "contents": contents, "precopy": None})
 
 
 def test_what_the_record_kept_is_restored_byte_by_byte(move: Move) -> None:
@@ -365,7 +454,7 @@ def test_a_restore_may_be_killed_at_any_point(move: Move) -> None:
     def make() -> None:
         journal = Journal(MOVE)
         receiving.offer(journal, move.files, str(move.dest), channel.Peer("", 22, "", "", ""), contents)
-        receiving.commit(journal, move.files, receiving.Told({}, {}, None), lambda _progress: None)
+        receiving.commit(journal, move.files, receiving.Told({}, {}, None, {}), lambda _progress: None)
 
     def check(_point: int) -> None:
         if Path(file["dest_path"]).exists():
@@ -434,7 +523,7 @@ def test_a_commit_of_a_disk_that_grows_may_be_killed_at_any_point(move: Move, im
     copy, noted = temporary.read_bytes(), (move.journal.directory / "journal.json").read_bytes()
 
     def commit() -> None:
-        receiving.commit(Journal(MOVE), move.files, receiving.Told({}, told["lengths"], told["digests"]), lambda _progress: None)
+        receiving.commit(Journal(MOVE), move.files, receiving.Told({}, told["lengths"], told["digests"], {}), lambda _progress: None)
 
     def check(_point: int) -> None:
         commit()
@@ -550,16 +639,36 @@ def test_a_copy_over_what_an_earlier_one_left_is_right(move: Move) -> None:
     assert allocated(move.dest / "vda") <= allocated(raw) + 256 * 1024
 
 
-def test_a_killed_copy_is_taken_up_again(move: Move) -> None:
-    sparse(move.add("vda"), 8 * MIB, (0, noise(8 * MIB)))
+def test_a_killed_copy_is_taken_up_where_it_was(move: Move) -> None:
+    """What had crossed is not sent again, and that is told."""
+    sparse(move.add("vda"), 40 * MIB, (0, noise(32 * MIB)))
     tokens = move.offer()["exports"]
-    status = move.send(tokens, bandwidth_limit=MIB, wait_seconds=0.5)["job"]
-    assert status["state"] == "running"
+    status = move.send(tokens, bandwidth_limit=16 * MIB, wait_seconds=0)["job"]
+    temporary = Path(move.files[0]["temp_path"])
+    until(lambda: allocated(temporary) >= 16 * MIB)
     os.killpg(status["pid"], signal.SIGKILL)
     with pytest.raises(ColdmoveError, match="its process is gone"):
         move.send(tokens, attach=True)
-    move.commit(move.send(tokens)["job"]["result"]["digests"])
+    again = move.send(tokens)["job"]["result"]
+    assert 8 * MIB <= again["already_there"] < 32 * MIB
+    assert again["bytes_read"] == again["bytes_total"] == 32 * MIB
+    assert again["retries"] == 0
+    move.commit(again["digests"])
     assert move.same("vda")
+
+
+def test_a_resumed_copy_tells_so(move: Move) -> None:
+    content = noise(16 * MIB)
+    sparse(move.add("vda"), 16 * MIB, (0, content))
+    tokens = move.offer()["exports"]
+    move.journal.note(written_to=list(tokens.values()))
+    with open(move.files[0]["temp_path"], "r+b") as stream:
+        stream.write(content[: 8 * MIB])
+    move.send(tokens, bandwidth_limit=4 * MIB, wait_seconds=0)
+    note = until(lambda: Job(move.journal, "send").status()["progress"].get("note"))
+    assert note.startswith("resumed: ")
+    assert note.endswith(" already there")
+    move.send(tokens, attach=True)
 
 
 def test_a_file_that_vanished_from_dest_is_copied_again_although_the_copy_was_done(move: Move) -> None:
@@ -577,15 +686,18 @@ def test_a_file_that_vanished_from_dest_is_copied_again_although_the_copy_was_do
     assert move.same("vda")
 
 
-def test_a_channel_that_breaks_and_comes_back_is_no_failure(move: Move) -> None:
-    sparse(move.add("vda"), 6 * MIB, (0, noise(6 * MIB)))
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_channel_that_breaks_and_comes_back_is_no_failure(move: Move, compression: str) -> None:
+    sparse(move.add("vda"), 24 * MIB, (0, noise(24 * MIB)))
     tokens = move.offer()["exports"]
-    assert move.send(tokens, bandwidth_limit=4 * MIB, wait_seconds=0.5)["job"]["state"] == "running"
+    assert move.send(tokens, bandwidth_limit=8 * MIB, compression=compression, wait_seconds=0)["job"]["state"] == "running"
+    until(lambda: allocated(move.files[0]["temp_path"]) >= 10 * MIB)
     os.kill(move.export_pid("vda"), signal.SIGKILL)
     until(lambda: receiving.running_exports(move.journal) == 0)
     assert move.offer() == {"changed": True, "exports": tokens}
     result = move.send(tokens, attach=True)["job"]["result"]
     assert result["retries"] >= 1
+    assert 4 * MIB <= result["already_there"] < 24 * MIB
     move.commit(result["digests"])
     assert move.same("vda")
 
@@ -664,10 +776,13 @@ def test_a_full_disk_on_dest_is_told_at_once(move: Move) -> None:
 
 
 @pytest.mark.parametrize("way", ["cancel", "kill"])
-def test_a_copy_that_ends_early_leaves_nobody_on_the_source_file(move: Move, way: str) -> None:
-    """The guest could not start on the source while a digest still had its disk open."""
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_copy_that_ends_early_leaves_nobody_on_the_source_file(move: Move, way: str, resumed: bool) -> None:
+    """The guest could not start on the source while a digest, or whoever sends, still had its disk open."""
     held = sparse(move.add("vda"), 256 * MIB, (0, noise(32 * MIB)))
     tokens = move.offer()["exports"]
+    if resumed:
+        move.journal.note(written_to=list(tokens.values()))
     status = move.send(tokens, bandwidth_limit=MIB, wait_seconds=0)["job"]
     until(lambda: users_of(held))
     if way == "cancel":
@@ -739,6 +854,41 @@ def test_the_probe_before_the_stop_tells_what_does_not_fit(move: Move) -> None:
         send(move.journal, {**reach, "exports": {"vda": "nowhere"}})
 
 
+def test_a_slot_is_waited_for_before_the_stop_and_given_back_after_the_copy(move: Move) -> None:
+    sparse(move.add("vda"), MIB, (0, noise(MIB)))
+    tokens = move.offer()["exports"]
+    reach = {"state": "reachable", "transfer_slots": 1, "wait_seconds": 0.1}
+    with slots.taken(1, lambda _progress: None):
+        waiting = move.send(tokens, **reach)
+        assert waiting["changed"] is False
+        assert waiting["job"]["state"] == "running"
+        until(lambda: move.send(tokens, **reach)["job"]["progress"].get("waiting") == "1 of 1 taken")
+    until(lambda: "job" not in move.send(tokens, **reach, attach=True))
+    assert slots.is_held(move.journal)
+    told = move.send(tokens, transfer_slots=1)["job"]["result"]
+    with slots.taken(1, lambda _progress: None):
+        move.commit(told["digests"])
+    assert move.same("vda")
+
+
+def test_a_copy_without_a_slot_waits_for_one_itself(move: Move) -> None:
+    sparse(move.add("vda"), MIB, (0, noise(MIB)))
+    tokens = move.offer()["exports"]
+    with slots.taken(1, lambda _progress: None):
+        assert move.send(tokens, transfer_slots=1, wait_seconds=0)["job"]["state"] == "running"
+        until(lambda: Job(move.journal, "send").status()["progress"].get("waiting") == "1 of 1 taken")
+    assert move.send(tokens, transfer_slots=1, attach=True)["job"]["state"] == "done"
+
+
+def test_what_is_taken_back_waits_no_more(move: Move) -> None:
+    sparse(move.add("vda"), MIB)
+    tokens = move.offer()["exports"]
+    with slots.taken(1, lambda _progress: None):
+        move.send(tokens, state="reachable", transfer_slots=1, wait_seconds=0)
+        send(move.journal, {"state": "absent", "files": move.files, "exports": {}})
+        assert Job(move.journal, "slot").status()["state"] == "absent"
+
+
 # --- what is on dest already, and what is taken away again
 
 
@@ -785,7 +935,7 @@ def test_dest_may_be_killed_at_any_point(move: Move) -> None:
     peer = channel.Peer("node1", 22, "coldmove", "", "")
     steps: list[t.Callable[[], t.Any]] = [
         lambda: receiving.offer(Journal(MOVE), move.files, str(move.dest), peer),
-        lambda: receiving.commit(Journal(MOVE), move.files, receiving.Told({}, {}, None), lambda _progress: None),
+        lambda: receiving.commit(Journal(MOVE), move.files, receiving.Told({}, {}, None, {}), lambda _progress: None),
         lambda: receiving.discard(Journal(MOVE), move.files),
     ]
 
@@ -825,7 +975,7 @@ def test_dest_may_be_killed_at_any_point(move: Move) -> None:
 @pytest.mark.parametrize(("done", "total"), list(itertools.product([0, 1, 50, 100, 120], [0, 1, 100])))
 def test_progress_is_plain_and_within_bounds(done: int, total: int) -> None:
     for seconds in (0, 0.5, 1000):
-        told = sending.progress("copy", done, total, seconds)
+        told = progress.progress("copy", done, total, seconds)
         assert 0 <= told["percent"] <= 100
         assert told["rate"] >= 0
         assert told["eta_seconds"] is None or told["eta_seconds"] >= 0

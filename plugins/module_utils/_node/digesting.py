@@ -1,0 +1,105 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""Digests of several images, computed in a process of its own: whoever waits for them can do something else meanwhile, or give up."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+import typing as t
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report, progress
+
+_FORK = multiprocessing.get_context("fork")
+
+
+class Image(t.NamedTuple):
+    """One thing to digest: ``read`` is given a callback (bytes done, bytes in all) and gives the digest as exports.content_digest() does."""
+
+    file_id: str
+    size: int
+    read: t.Callable[[t.Callable[[int, int], None]], dict[str, t.Any]]
+
+
+def of_file(file: t.Mapping[str, t.Any], path: str) -> Image:
+    """What a guest would read of a move file that lies at ``path``, while no guest uses it."""
+    return Image(file["id"], int(file["virtual_bytes"]), lambda tell: exports.content_digest(path, file["format"], tell))
+
+
+def of_export(file_id: str, socket: str, length: int) -> Image:
+    """The first ``length`` bytes of what somebody serves as ``file_id``."""
+    return Image(file_id, length, lambda tell: exports.served_digest(socket, file_id, tell, length))
+
+
+def _nothing() -> None:
+    """Nothing else has to be looked at."""
+
+
+class Digests:
+    """The digests of all images, one after the other. ``found`` has what is done so far, by file id."""
+
+    def __init__(self, images: t.Sequence[Image], step: str) -> None:
+        self._step = step  # what progress calls it
+        self.found: dict[str, dict[str, t.Any]] = {}
+        self._done, self._total = _FORK.Value("Q", 0), sum(image.size for image in images)
+        self._answer, answer = _FORK.Pipe(duplex=False)
+        self._process = _FORK.Process(target=_digest_all, args=(images, answer, self._done), daemon=True)
+        self._process.start()
+        answer.close()
+        self._begun = time.monotonic()
+
+    def wait(self, report: Report, stall_timeout: float, watch: t.Callable[[], None] = _nothing, interval: float = 1.0) -> dict[str, t.Any]:
+        """Until all are found; ``watch`` is called at every ``interval`` and may raise. Raises ColdmoveError."""
+        before, moved_at = self._done.value, time.monotonic()
+        while True:
+            if self._answer.poll(interval):
+                if self._take():
+                    return self.found
+                continue
+            watch()
+            if self._done.value != before:
+                before, moved_at = self._done.value, time.monotonic()
+            elif time.monotonic() - moved_at > stall_timeout:
+                raise ColdmoveError(f"the digest got no further for {stall_timeout:g} s; is the storage stuck?")
+            report(progress(self._step, self._done.value, self._total, time.monotonic() - self._begun))
+
+    def _take(self) -> bool:
+        """Take one answer in; True if it was the last one."""
+        try:
+            answer = self._answer.recv()
+        except EOFError as exc:
+            raise ColdmoveError("the digest ended without a word") from exc
+        if isinstance(answer, str):
+            raise ColdmoveError(answer)
+        self.found.update(answer)
+        return not answer
+
+    def end(self) -> None:
+        """Whatever is still being read is given up."""
+        if self._process.is_alive():
+            self._process.terminate()
+        self._process.join(10)
+
+
+def _digest_all(images: t.Sequence[Image], answer: t.Any, done: t.Any) -> None:
+    base, job = 0, multiprocessing.parent_process()
+
+    def tell(read: int, _total: int) -> None:
+        if job and os.getppid() != job.pid:
+            raise SystemExit(1)  # a job that is gone needs no digest; and this process holds its lock, as if the job were alive
+        done.value = base + read
+
+    try:
+        for image in images:
+            answer.send({image.file_id: image.read(tell)})
+            base += image.size
+        answer.send({})
+    except ColdmoveError as exc:
+        answer.send(str(exc))

@@ -1,0 +1,151 @@
+# Copyright (c) 2026, coldmove contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The proof after the start of what crossed while the guest ran: what it proves, and what is left of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from integration import laws
+
+from lab import MIB, DiskSpec, GuestSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from integration.conftest import World
+
+    from lab.state import GuestState
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+#: What crosses while the guest runs is proven after its start.
+MIRRORED = {"precopy": "always"}
+SPOILER = "/etc/libvirt/hooks/qemu.d/spoiler"
+
+
+@contextlib.contextmanager
+def guest_of(world: World, name: str, *disks: DiskSpec) -> Iterator[GuestState]:
+    """A running guest that is taken away at the end."""
+    guest = world.lab.define_guest("node1", GuestSpec(name, list(disks)))
+    world.lab.start_guest("node1", guest)
+    world.lab.write_marker(guest, name)
+    try:
+        yield guest
+    finally:
+        world.remove(guest)
+
+
+def phases(world: World, guest: GuestState) -> list[str]:
+    """The phases of a server's youngest migration."""
+    script = (
+        "import sqlite3, sys; store = sqlite3.connect('file:/var/lib/coldmove/records.sqlite?mode=ro', uri=True);"
+        "[print(row[0]) for row in store.execute(\"SELECT name FROM coldmove_events WHERE kind = 'phase' AND migration_id = ?\", sys.argv[1:])]"
+    )
+    return world.lab.exec("records1", "python3", "-c", script, str(laws.record(world.lab, guest)["id"])).stdout.split()
+
+
+def journal(world: World, node: str, row: dict[str, Any]) -> dict[str, Any]:
+    """What a node has written down of a migration."""
+    return dict(json.loads(world.lab.exec(node, "cat", f"{laws.MOVES}/{row['uuid']}/journal.json").stdout))
+
+
+def check_nothing_left(world: World, guest: GuestState, row: dict[str, Any]) -> None:
+    """No backup, no scratch file, no socket, no process."""
+    node = row["dest_host"]
+    assert "domainbackup" not in world.lab.exec(node, "virsh", "backup-dumpxml", guest.name, check=False).stdout
+    assert [name for name in laws.names_on(world.lab, node, row["uuid"]) if "proof" in name] == []
+    assert world.lab.exec(node, "find", "/var/lib/libvirt/qemu", "-name", "coldmove-proof").stdout == ""
+    laws.check_quiet(world.lab, "node1", "node2")
+
+
+@contextlib.contextmanager
+def spoiled(world: World, node: str, path: str, offset: int) -> Iterator[None]:
+    """Somebody writes into the copy on the dest right before QEMU opens it."""
+    script = f'#!/bin/sh\n[ "$2 $3" = "prepare begin" ] && printf spoiled | dd of={path} bs=1 seek={offset} conv=notrunc 2>/dev/null\nexit 0\n'
+    world.lab.exec(node, "sh", "-c", f"cat > {SPOILER}; chmod 755 {SPOILER}", stdin=script)
+    try:
+        yield
+    finally:
+        world.lab.exec(node, "rm", SPOILER)
+
+
+def test_equal_content_is_proven_while_the_guest_writes(world: World) -> None:
+    """qcow2 and raw: the guest has written since its start, and what it was started with is proven all the same."""
+    with guest_of(world, "proven", DiskSpec(96 * MIB, content_mib=40), DiskSpec(64 * MIB, format="raw")) as guest:
+        outcome = world.play("cold_migrate", server=guest.name, target_host="node2", **MIRRORED).check()
+        assert "WARNING" not in outcome.output
+        row = laws.check_moved(world.lab, guest, [guest.name])
+        kept = journal(world, "node2", row)["proof"]
+        assert kept["state"] == "done" and set(kept["disks"]) == {"vda", "vdb"}
+        assert "prove" in phases(world, guest) and not row["error"]
+        check_nothing_left(world, guest, row)
+        # It has written since: the proof was one of the past, not of the present.
+        held, final = row["files"][0]["held_path"], row["files"][0]["dest_path"]
+        assert world.lab.disk_digest("node1", held) != world.lab.disk_digest("node2", final)
+        world.play("confirm", server=guest.name).check()
+        laws.check_confirmed(world.lab, guest, [guest.name])
+
+
+def test_a_copy_that_differs_leads_back(world: World) -> None:
+    """One byte of the dest's raw disk is another one: the server is back on its source, with all that it wrote there."""
+    with guest_of(world, "differs", DiskSpec(64 * MIB, format="raw")) as guest:
+        with spoiled(world, "node2", guest.files[0], 60 * MIB):
+            outcome = world.play("cold_migrate", server=guest.name, target_host="node2", **MIRRORED)
+        outcome.refused("disk vda of differs", "differs from the held copy on node1", "since its start there is lost", "is back on node1")
+        laws.check_back(world.lab, guest, "node1", [guest.name])
+        laws.check_quiet(world.lab, "node1", "node2")
+
+
+@pytest.mark.parametrize(("when", "task"), [("end", "Start_dest | Start the server on the dest"), ("start", "Prove | Read what the server was started with")])
+def test_killed_during_the_proof(world: World, when: str, task: str) -> None:
+    """The node goes on reading without its controller; recover compares, and nothing is left."""
+    with guest_of(world, f"orphan{when}", DiskSpec(160 * MIB, content_mib=100)) as guest:
+        run = world.run("cold_migrate", server=guest.name, target_host="node2", **MIRRORED)
+        run.wait_for(when, task)
+        run.kill()
+        assert laws.record(world.lab, guest)["status"] == "post-migrating"
+        world.play("recover", server=guest.name).check()
+        row = laws.check_moved(world.lab, guest, [guest.name])
+        assert journal(world, "node2", row)["proof"]["state"] == "done"
+        assert "prove" in phases(world, guest)
+        check_nothing_left(world, guest, row)
+
+
+def test_a_copy_that_differs_is_kept_by_recover(world: World) -> None:
+    """The controller was killed, nobody knows for how long: recover goes neither way, until the operator stops the server on the dest."""
+    with guest_of(world, "undecided", DiskSpec(64 * MIB, format="raw")) as guest:
+        with spoiled(world, "node2", guest.files[0], 60 * MIB):
+            run = world.run("cold_migrate", server=guest.name, target_host="node2", **MIRRORED)
+            run.wait_for("end", "Start_dest | Start the server on the dest")
+            run.kill()
+        world.play("recover", server=guest.name).refused("disk vda of undecided", "differs from the held copy on node1")
+        assert world.lab.running_on(guest) == ["node2"]
+        world.play("recover", server=guest.name).refused("compare them", "virsh destroy")
+        assert world.lab.running_on(guest) == ["node2"]
+        laws.check_held(world.lab, guest, laws.record(world.lab, guest))
+        world.lab.virsh("node2", "destroy", guest.name)
+        world.play("recover", server=guest.name).check()
+        laws.check_back(world.lab, guest, "node1", [guest.name])
+
+
+def test_a_guest_that_was_stopped_meanwhile(world: World) -> None:
+    """What it was started with is gone with its QEMU: told, kept in the record, and no failure."""
+    with guest_of(world, "stopped", DiskSpec(160 * MIB, content_mib=100)) as guest:
+        run = world.run("cold_migrate", server=guest.name, target_host="node2", **MIRRORED)
+        run.wait_for("end", "Start_dest | Start the server on the dest")
+        run.kill()
+        row = laws.record(world.lab, guest)
+        # As if the node had lost its power right after the start: neither the job nor QEMU has got to its end.
+        world.lab.kill("node2")
+        world.lab.start("node2")
+        assert journal(world, "node2", row)["proof"]["state"] == "begun"
+        outcome = world.play("recover", server=guest.name).check()
+        assert "WARNING" in outcome.output and "not proven" in outcome.output
+        row = laws.check_moved(world.lab, guest, [guest.name])
+        assert "not proven" in row["error"]
+        check_nothing_left(world, guest, row)
