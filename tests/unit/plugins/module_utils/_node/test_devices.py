@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import block_device, exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import qemu_img as qemu_images
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, sending
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._node import test_transfer as transfer
@@ -95,8 +95,7 @@ def test_the_content_arrives_on_used_devices_and_nothing_old_shows(loops: Loops,
     offered = move.offer()["exports"]
     assert named(move, raw) == "temp"
     assert not move.offer()["changed"]
-    order = sending.Order(move.files, {name: str(sending.paths.OFFERS_DIR / token) for name, token in offered.items()}, True, 0, 60, True)
-    sending.probe(order)
+    assert move.send(offered, state="reachable") == {"changed": False}
     sent = move.send(offered)["job"]["result"]
     move.commit(sent["digests"])
     assert named(move, raw) == named(move, qcow2) == "final"
