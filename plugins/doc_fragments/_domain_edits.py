@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options disks, formats, without, networks, nvram, flavor, placement and origin."""
+    """Options disks, devices, formats, without, networks, nvram, flavor, placement and origin."""
 
     DOCUMENTATION = r"""
 options:
@@ -17,6 +17,11 @@ options:
     description: New path for each disk that gets one, by target device. A disk on a storage volume becomes a disk on that file.
     type: dict
     default: {}
+  devices:
+    description: Target devices of the disks in O(disks) whose new path is a block device, not a file.
+    type: list
+    elements: str
+    default: []
   formats:
     description:
       - Format of the file, V(raw) or V(qcow2), for each disk whose file has another format than before, by target device.

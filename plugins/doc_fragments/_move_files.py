@@ -80,6 +80,27 @@ options:
         description: Size in bytes that the guest is to see on the dest. V(0) if it stays as it is.
         type: int
         default: 0
+      device:
+        description:
+          - Empty for a file. Otherwise it is a block device on both ends, which keeps its name.
+          - V(named) means that the operator has named the dest's device, which is there and is never removed.
+          - V(volume) means that the dest makes O(files[].volume) for it.
+        type: str
+        choices: ["", named, volume]
+        default: ""
+      volume:
+        description: The logical volume that the dest makes, C(GROUP/NAME).
+        type: str
+        default: ""
+      thin_pool:
+        description: The thin pool that it is made in, if its group has that on the dest.
+        type: str
+        default: ""
+      identity:
+        description: What is the same wherever the source's device is seen from.
+        type: list
+        elements: str
+        default: []
       image_path:
         description: The image on the dest that a lost disk is made from.
         type: str

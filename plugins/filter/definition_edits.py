@@ -30,6 +30,7 @@ EXAMPLES = r"""
   coldmove.libvirt.virt_define_domain:
     xml: "{{ definition }}"
     disks: "{{ edits.disks }}"
+    devices: "{{ edits.devices }}"
     formats: "{{ edits.formats }}"
     without: "{{ edits.without }}"
   vars:
@@ -38,7 +39,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(disks), C(formats), C(without) and C(nvram) (none if it stays as it is), as M(coldmove.libvirt.virt_define_domain) takes them.
+  description: C(disks), C(devices), C(formats), C(without) and C(nvram) (none if it stays as it is), as M(coldmove.libvirt.virt_define_domain) takes them.
   type: dict
 """
 

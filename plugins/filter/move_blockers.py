@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import prechecks
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import devices, prechecks
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, dicts, guarded, text_or_empty
 
 DOCUMENTATION = r"""
@@ -70,6 +72,10 @@ options:
     type: list
     elements: str
     default: []
+  dest_devices:
+    description: Block devices of the dest, as for P(coldmove.libvirt.plan_files#filter).
+    type: raw
+    default: {}
   flavor:
     description: The flavor that the server is to have on the dest, as for P(coldmove.libvirt.select_hosts#filter).
     type: dict
@@ -110,6 +116,7 @@ def move_blockers(
     refusals: t.Any = None,
     flavor: t.Any = None,
     evacuation: t.Any = False,
+    dest_devices: t.Any = None,
     again: t.Any = False,
 ) -> list[str]:
     """All reasons."""
@@ -120,6 +127,10 @@ def move_blockers(
     if need:
         options["need"] = {"vcpus": 0, "memory_mb": 0, "disk_bytes": 0, **a_dict(need, "need")}
     facts: t.Any = a_dict(server, "server")
+    try:
+        options["named_devices"] = devices.named_for(facts, dest_devices)
+    except ValueError as exc:
+        raise AnsibleFilterError(f"dest_devices: {exc}") from None
     ends: list[t.Any] = [a_dict(source, "source"), a_dict(dest, "dest")]
     answers: t.Any = a_dict(dest_answers, "dest_answers")
     planned: t.Any = dicts(files, "files")

@@ -10,7 +10,7 @@ import uuid as uuidlib
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import plan
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import devices, plan
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._filters import a_dict, guarded
 
 DOCUMENTATION = r"""
@@ -50,6 +50,12 @@ options:
     description: The server stays on its node.
     type: bool
     default: false
+  dest_devices:
+    description:
+      - Block devices of the dest for disks that are on block devices, as the operator names them (variable C(dest_devices)).
+      - A disk on a logical volume needs none. The dest makes a volume of the same names.
+    type: raw
+    default: {}
   bytes_per_second:
     description: Rate for the estimate. By default a link of 1 Gbit/s.
     type: float
@@ -68,8 +74,9 @@ RETURN = r"""
 _value:
   description:
     - C(files) is the list of move files, with C(id), C(kind), C(format), C(way), C(grow_to_bytes), C(source_path), C(held_path), C(dest_path),
-      C(temp_path), C(size_bytes), C(virtual_bytes) and C(allocated_bytes).
-    - C(edits) is what changes in the definition with these files, C(disks), C(formats), C(without) and C(nvram) of M(coldmove.libvirt.virt_define_domain).
+      C(temp_path), C(size_bytes), C(virtual_bytes) and C(allocated_bytes). One on a block device also has C(device), C(volume), C(thin_pool), C(identity).
+    - C(edits) is what changes in the definition with these files, C(disks), C(devices), C(formats),
+      C(without) and C(nvram) of M(coldmove.libvirt.virt_define_domain).
     - C(directories) is a list of the directories outside O(dest_instances_path) that the dest must have, for M(coldmove.libvirt.virt_dest_info).
     - C(errors) is a list of reasons for which the server cannot be moved. P(coldmove.libvirt.move_blockers#filter) reports them with all others.
     - C(bytes_total) is what will cross, C(estimated_seconds) how long that may take.
@@ -86,6 +93,7 @@ def plan_files(
     *,
     sizes: t.Any = None,
     in_place: t.Any = False,
+    dest_devices: t.Any = None,
 ) -> t.Any:
     """Plan the files."""
     try:
@@ -98,7 +106,12 @@ def plan_files(
             raise AnsibleFilterError(f"{name} must be an absolute path, not {str(path)!r}")
     facts = t.cast("t.Any", a_dict(server, "server"))
     wanted = {str(target): int(size) for target, size in a_dict(sizes or {}, "sizes").items()}
-    return plan.plan_files(facts, str(source_instances_path), str(dest_instances_path), uuid, float(bytes_per_second), wanted, bool(in_place))
+    try:
+        named = devices.named_for(facts, dest_devices)
+    except ValueError as exc:
+        raise AnsibleFilterError(f"dest_devices: {exc}") from None
+    paths = str(source_instances_path), str(dest_instances_path)
+    return plan.plan_files(facts, *paths, uuid, float(bytes_per_second), wanted, bool(in_place), named)
 
 
 class FilterModule:

@@ -68,6 +68,10 @@ dest:
       description: Paths that exist and must not, C(dest_path) and C(temp_path) of each file.
       type: list
       elements: str
+    device_problems:
+      description: What speaks against the block devices of O(files), which must be large enough, empty and nobody else's, or be volumes that can be made.
+      type: list
+      elements: str
     missing:
       description: Files and folders that must exist and do not, or folders that cannot be written.
       type: list

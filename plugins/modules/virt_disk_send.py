@@ -130,7 +130,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import URI_ARGS
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import mirroring, paths, proving, sending, slots
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, mirroring, paths, proving, sending, slots
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
@@ -146,6 +146,7 @@ def order_of(journal: Journal, params: dict[str, t.Any]) -> sending.Order:
     """The transfer that ``params`` ask for, without what a precopy has brought over."""
     mirrored = mirroring.mirrored(journal)
     images = {name for name, token in params["exports"].items() if journal.data.get("precopied", {}).get(name) == token}
+    images |= {file["id"] for file in params["files"] if devices.is_device(file)}
     return sending.Order(
         files=[file for file in params["files"] if params["exports"].get(file["id"], "") not in ("", mirrored.get(file["id"]))],
         images=images,

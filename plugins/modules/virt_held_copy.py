@@ -107,7 +107,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import holding, merging, mirroring, proving
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, holding, merging, mirroring, proving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.files import owner_of
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
@@ -123,7 +123,11 @@ def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     if params["state"] in ("absent", "restored"):
         Job(journal, proving.HELD).cancel()  # what reads the held copy keeps its guest from starting
     if params["state"] == "absent":
-        deleted, kept = holding.release(journal, files)
+        users: dict[str, str] = {}
+        if any(map(devices.is_device, files)):
+            with libvirt_host.connected(params["uri"]) as host:
+                users = devices.users_of(host)
+        deleted, kept = holding.release(journal, files, users)
         return {"changed": bool(deleted), "deleted": deleted, "kept": kept}
     with libvirt_host.connected(params["uri"]) as host:
         if params["state"] == "held":

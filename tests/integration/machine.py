@@ -37,7 +37,7 @@ activation { udev_sync = 0 udev_rules = 0 monitoring = 0 }
 """
 
 
-def run_in_machine(directory: Path, script: Path, modules: Sequence[str]) -> None:
+def run_in_machine(directory: Path, script: Path, modules: Sequence[str], *, timeout_seconds: int = 300) -> None:
     """Run a Python script as root of a machine of its own, with the collection on its path; AssertionError with all it said if it fails."""
     files = {
         "init": (INIT.format(modules=" ".join(modules)), 0o755),
@@ -46,7 +46,7 @@ def run_in_machine(directory: Path, script: Path, modules: Sequence[str]) -> Non
     }
     for path in sorted((ROOT / "plugins" / "module_utils").rglob("*.py")):
         files[f"opt/ansible_collections/coldmove/libvirt/{path.relative_to(ROOT)}"] = (path.read_text(encoding="utf-8"), 0o644)
-    boot(directory, PACKAGES, files)
+    boot(directory, PACKAGES, files, timeout_seconds=timeout_seconds)
 
 
 def boot(directory: Path, packages: Sequence[str], files: Mapping[str, tuple[str, int]], *, memory_mb: int = 512, timeout_seconds: int = 300) -> None:

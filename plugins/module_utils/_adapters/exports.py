@@ -20,6 +20,7 @@ import time
 import typing as t
 from pathlib import Path
 
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import qemu_img
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
 try:
@@ -42,9 +43,13 @@ _ZEROES = bytes(DIGEST_BLOCK)
 _STATE_ZERO = 2  # NBD_STATE_ZERO of the base:allocation context: reads as zeroes
 
 
-def image_options(path: str, image_format: str) -> str:
-    """``--image-opts`` for a local file: the format is stated, never probed, and no character of the name is special (a comma is doubled)."""
-    return f"driver={image_format},file.driver=file,file.filename={path.replace(',', ',,')}"
+def image_options(path: str, image_format: str, size_bytes: int | None = None) -> str:
+    """``--image-opts`` for a local file or block device: the format is stated, never probed, and no character of the name is special (a comma is doubled).
+
+    ``size_bytes``: only so much of it, from its beginning; of a raw one.
+    """
+    size = "" if size_bytes is None else f",size={size_bytes}"
+    return f"driver={image_format}{size},file.driver={'host_device' if qemu_img.is_device(path) else 'file'},file.filename={path.replace(',', ',,')}"
 
 
 def create_blank(path: str, image_format: str, virtual_bytes: int) -> None:
@@ -59,12 +64,12 @@ def create_blank(path: str, image_format: str, virtual_bytes: int) -> None:
         raise ColdmoveError(f"qemu-img cannot create {path}: {done.stderr.strip()}")
 
 
-def start_export(path: str, image_format: str, name: str, socket: Path, pid_file: Path) -> int:
-    """Serve ``path`` as export ``name`` on the unix ``socket``; returns the server's pid once it listens.
+def start_export(path: str, image_format: str, name: str, socket: Path, pid_file: Path, size_bytes: int | None = None) -> int:
+    """Serve ``path`` as export ``name`` on the unix ``socket``; returns the server's pid once it listens. ``size_bytes``: see image_options().
 
     Raises ColdmoveError with qemu-nbd's own words.
     """
-    command = _server(path, image_format, name, socket, pid_file, "--fork", "--discard=unmap", "--detect-zeroes=unmap")
+    command = _server(path, image_format, name, socket, pid_file, "--fork", "--discard=unmap", "--detect-zeroes=unmap", size_bytes=size_bytes)
     socket.unlink(missing_ok=True)
     try:
         # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one
@@ -76,17 +81,17 @@ def start_export(path: str, image_format: str, name: str, socket: Path, pid_file
     return int(pid_file.read_text(encoding="ascii"))
 
 
-def _server(path: str, image_format: str, name: str, socket: Path, pid_file: Path, *options: str) -> list[str]:
+def _server(path: str, image_format: str, name: str, socket: Path, pid_file: Path, *options: str, size_bytes: int | None = None) -> list[str]:
     fixed = ["qemu-nbd", "-t", "-e", str(CONNECTIONS), "--pid-file", str(pid_file), "-x", name, "-k", str(socket)]
-    return [*fixed, *options, "--image-opts", image_options(path, image_format)]
+    return [*fixed, *options, "--image-opts", image_options(path, image_format, size_bytes)]
 
 
 @contextlib.contextmanager
-def _served(path: str, image_format: str, name: str) -> t.Iterator[str]:
+def _served(path: str, image_format: str, name: str, size_bytes: int | None) -> t.Iterator[str]:
     """The socket of a read-only export that ends with this process, however it ends: a server left behind would keep the guest from starting."""
     with tempfile.TemporaryDirectory(prefix="coldmove-digest-") as folder:
         socket, ready = Path(folder) / "nbd", Path(folder) / "pid"
-        command = ["setpriv", "--pdeathsig", "KILL", *_server(path, image_format, name, socket, ready, "-r")]
+        command = ["setpriv", "--pdeathsig", "KILL", *_server(path, image_format, name, socket, ready, "-r", size_bytes=size_bytes)]
         # pylint: disable-next=ansible-bad-function  # no AnsibleModule here: jobs run without one
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=_environment()) as server:
             try:
@@ -135,15 +140,15 @@ def probe(socket: str, name: str) -> int:
         return int(handle.get_size())
 
 
-def content_digest(path: str, image_format: str, report: t.Callable[[int, int], None]) -> dict[str, t.Any]:
+def content_digest(path: str, image_format: str, report: t.Callable[[int, int], None], size_bytes: int | None = None) -> dict[str, t.Any]:
     """A digest of what a guest would read from ``path``: ``{algorithm, digest, virtual_bytes, read_bytes, seconds}``.
 
     blake2b over the blake2b of each 4 MiB block; a block of zeroes counts the same whether it is a hole, a zero cluster
     or written zeroes, so that two images of one content have one digest whatever their layout. Holes are not read.
-    ``report(done, total)`` is called after each block. Raises ColdmoveError.
+    ``report(done, total)`` is called after each block. ``size_bytes``: see image_options(). Raises ColdmoveError.
     """
     begun = time.monotonic()
-    with _served(path, image_format, "content") as socket:
+    with _served(path, image_format, "content", size_bytes) as socket:
         found = served_digest(socket, "content", report)
     return {**found, "seconds": round(time.monotonic() - begun, 3)}
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
 TIMEOUT_SECONDS = 120
-_FIELDS = "lv_size,vg_name,vg_extent_size,vg_free,segtype,lv_active"
+_FIELDS = "lv_size,vg_name,vg_extent_size,vg_free,segtype,lv_active,lv_name,lv_uuid,pool_lv,lv_tags,lv_role"
+_JSON = ("--reportformat", "json", "--units", "b", "--nosuffix")
 
 
 class Volume(t.NamedTuple):
@@ -29,10 +30,27 @@ class Volume(t.NamedTuple):
     extent_bytes: int
     #: Free in its group; None for a thin volume, which takes space of its pool only as it is written.
     free_bytes: int | None
+    name: str = ""
+    uuid: str = ""
+    #: The thin pool of its group that it is in, if it is thin.
+    pool: str = ""
+    tags: tuple[str, ...] = ()
+    #: Snapshots that need it: LVM deletes them with it.
+    has_snapshots: bool = False
+    is_pool: bool = False
 
     def rounded(self, size_bytes: int) -> int:
         """``size_bytes`` in whole extents: no volume has another size."""
         return -(-size_bytes // self.extent_bytes) * self.extent_bytes
+
+
+class Group(t.NamedTuple):
+    """A volume group."""
+
+    name: str
+    uuid: str
+    extent_bytes: int
+    free_bytes: int
 
 
 def mapper_path(path: str) -> str | None:
@@ -49,16 +67,61 @@ def mapper_path(path: str) -> str | None:
 
 def volume(path: str) -> Volume:
     """Facts of the logical volume with this name (``/dev/mapper/NAME``, ``/dev/GROUP/NAME`` or ``GROUP/NAME``)."""
-    answer = json.loads(_run("lvs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", _FIELDS, "--", path))
     # A volume of several segments is told once for each.
-    found = answer["report"][0]["lv"][0]
-    thin = found["segtype"] == "thin"
-    return Volume(path, found["vg_name"], int(found["lv_size"]), int(found["vg_extent_size"]), None if thin else int(found["vg_free"]))
+    return _volume(path, _report("lvs", "-o", _FIELDS, "--", path)[0])
+
+
+def _volume(path: str, told: dict[str, str]) -> Volume:
+    return Volume(
+        path=path,
+        group=told["vg_name"],
+        size_bytes=int(told["lv_size"]),
+        extent_bytes=int(told["vg_extent_size"]),
+        free_bytes=None if told["segtype"] == "thin" else int(told["vg_free"]),
+        name=told["lv_name"],
+        uuid=told["lv_uuid"],
+        pool=told["pool_lv"],
+        tags=tuple(filter(None, told["lv_tags"].split(","))),
+        has_snapshots="thickorigin" in told["lv_role"].split(","),
+        is_pool=told["segtype"] == "thin-pool",
+    )
+
+
+def find(group: str, name: str) -> Volume | None:
+    """The volume of that name, active or not; None if there is none, or no such group. Names are compared, not looked for by a pattern."""
+    for told in _report("lvs", "-o", _FIELDS):
+        if (told["vg_name"], told["lv_name"]) == (group, name):
+            return _volume(f"{group}/{name}", told)
+    return None
+
+
+def group_of_name(name: str) -> Group | None:
+    """Facts of a volume group; None if this node has none of that name."""
+    found = next((told for told in _report("vgs", "-o", "vg_name,vg_uuid,vg_extent_size,vg_free") if told["vg_name"] == name), None)
+    return None if found is None else Group(name, found["vg_uuid"], int(found["vg_extent_size"]), int(found["vg_free"]))
+
+
+def create(group: str, name: str, size_bytes: int, tag: str, pool: str = "") -> None:
+    """Make a volume with a tag, in a thin pool of its group if one is named. What the group's free space held may show in it, but for its beginning."""
+    if pool:
+        _run("lvcreate", "--quiet", "--yes", "--addtag", tag, "--thinpool", pool, "--virtualsize", f"{size_bytes}b", "--name", name, "--", group)
+    else:
+        _run("lvcreate", "--quiet", "--yes", "--wipesignatures", "y", "--addtag", tag, "--size", f"{size_bytes}b", "--name", name, "--", group)
+
+
+def remove(group: str, name: str) -> None:
+    """Remove a volume; LVM refuses one that is open. Whoever calls has seen that it is the right one."""
+    _run("lvremove", "--quiet", "--yes", "--", f"{group}/{name}")
 
 
 def extend(path: str, size_bytes: int) -> None:
     """Make a logical volume larger; LVM refuses to make it smaller by this. No file system in it is touched."""
     _run("lvextend", "--quiet", "--size", f"{size_bytes}b", "--", path)
+
+
+def _report(command: str, *arguments: str) -> list[dict[str, str]]:
+    report = json.loads(_run(command, *_JSON, *arguments))["report"][0]
+    return list(report["lv" if command == "lvs" else "vg"])
 
 
 def _run(*arguments: str) -> str:

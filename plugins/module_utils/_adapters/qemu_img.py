@@ -186,6 +186,11 @@ def create_overlay(path: str, base: str, base_format: str, virtual_bytes: int) -
     _checked(["create", "-q", *options], f"cannot create {path} on top of {base}")
 
 
+def create_on_device(path: str, virtual_bytes: int) -> None:
+    """Write an empty qcow2 image onto the block device at ``path``, whatever it holds."""
+    _checked(["create", "-q", "-f", "qcow2", "--", path, str(virtual_bytes)], f"cannot make an image on {path}")
+
+
 def commit_overlay(path: str) -> None:
     """Write what an overlay holds into the image that it stands on, growing that to the overlay's size. The overlay stays as it is.
 

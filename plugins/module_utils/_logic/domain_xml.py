@@ -479,9 +479,10 @@ def _node_ties(root: Element, facts: Facts) -> list[str]:
         found.append(f"keeps guest memory in the file {element.text} of this node")
     for disk in facts["disks"]:
         name = f"disk {disk['target']}"
-        if disk["type"] == "block":
-            found.append(f"{name} is the block device {disk['path']}: block devices are not yet moved by this version")
-        elif disk["type"] not in ("file", "network", "volume"):
+        if disk["type"] == "block" and (disk["device"] != "disk" or disk["readonly"]):
+            what = "read-only" if disk["device"] == "disk" else f"a {disk['device']}"
+            found.append(f"{name} is {what} on the block device {disk['path']} of this node: only writable disks on block devices are moved")
+        elif disk["type"] not in ("file", "block", "network", "volume"):
             found.append(f"{name} is of type {disk['type']}, which only this node has")
         if disk["moves"] and disk["startup_policy"] == "optional":
             found.append(f"{name} has startupPolicy='optional': libvirt would drop it without a word if its file were missing")

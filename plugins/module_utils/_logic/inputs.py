@@ -12,7 +12,7 @@ import math
 import re
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import devices, text
 
 Convert = t.Callable[[t.Any], t.Any]
 
@@ -203,6 +203,7 @@ OF_VERBS: t.Mapping[str, Convert] = {
     "shutdown_retry_interval": positive,
     "stall_timeout": positive,
     "bandwidth_limit": rate,
+    "dest_devices": devices.parse,
     "precopy": precopy,
     "precopy_timeout": positive,
     "ciphers": ciphers,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import resizing, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import devices, resizing, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.capacity import moves
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Disk, MoveFile, Server
 
@@ -33,9 +33,10 @@ OVERHEAD_SECONDS = 5.0
 
 
 class Edits(t.TypedDict):
-    """What the files of a move change in the definition: path and new format by target, disks that are gone, path of the NVRAM (None: as it is)."""
+    """What the files of a move change in the definition: path and new format by target, which disks are devices, which are gone, path of the NVRAM."""
 
     disks: dict[str, str]
+    devices: list[str]
     formats: dict[str, str]
     without: list[str]
     nvram: str | None
@@ -60,17 +61,20 @@ def plan_files(
     bytes_per_second: float = BYTES_PER_SECOND,
     sizes: t.Mapping[str, int] | None = None,
     in_place: bool = False,
+    named: t.Mapping[str, str] | None = None,
 ) -> Plan:
     """The move files of ``server``. With any ``errors`` it cannot be moved; they are reasons for people.
 
     ``sizes``: the virtual size in bytes that a disk is to have on the dest, by target; 0 for a swap disk that goes. ``in_place``: the node stays the same.
+    ``named``: the dest's device for a disk on a block device, by target, where the operator has named one.
     """
     wanted = sizes or {}
     disks = [disk for disk in server.get("disks", []) if _takes_part(disk, in_place) and not _disk_refusals(disk, in_place)]
     if in_place:
         files = [_local_file(disk, dest_instances_path, migration_uuid, wanted) for disk in disks if resizing.gets_another_file(disk, wanted)]
     else:
-        files = [_disk_file(disk, source_instances_path, dest_instances_path, migration_uuid, wanted) for disk in disks]
+        planned = [_other_file(disk, (source_instances_path, dest_instances_path), migration_uuid, wanted, named or {}) for disk in disks]
+        files = [file for file in planned if file is not None]
         files += _nvram_files(server, migration_uuid)
     total = sum(file["allocated_bytes"] for file in files if file["way"] == "copy")
     return {
@@ -88,6 +92,7 @@ def edits_of(files: t.Sequence[MoveFile]) -> Edits:
     disks = [file for file in files if file["kind"] == "disk"]
     return {
         "disks": {file["id"]: file["dest_path"] for file in disks if file["way"] != "drop"},
+        "devices": [file["id"] for file in disks if devices.is_device(file) and file["way"] != "drop"],
         "formats": {file["id"]: "qcow2" for file in disks if file["way"] == "overlay"},
         "without": [file["id"] for file in disks if file["way"] == "drop"],
         "nvram": next((file["dest_path"] for file in files if file["kind"] == "nvram"), None),
@@ -95,8 +100,8 @@ def edits_of(files: t.Sequence[MoveFile]) -> Edits:
 
 
 def _takes_part(disk: Disk, in_place: bool) -> bool:
-    """Whether a move has to do something about a disk. A block device stays on its node; swap on one stays as it is."""
-    return moves(disk) or (in_place and disk.get("type") == "block" and not disk.get("readonly") and disk.get("role") != "swap")
+    """Whether a move has to do something about a disk. In a resize on the same node swap on a block device stays as it is."""
+    return moves(disk) or (devices.takes_part(disk) and not (in_place and disk.get("role") == "swap"))
 
 
 def refusals(server: Server, files: t.Sequence[MoveFile], in_place: bool = False) -> list[str]:
@@ -106,8 +111,7 @@ def refusals(server: Server, files: t.Sequence[MoveFile], in_place: bool = False
     for disk in server.get("disks", []):
         # What the domain facts refuse already is not said twice.
         if _takes_part(disk, in_place) and disk.get("target") not in planned and not (_is_blocked(server, disk) and not in_place):
-            missing = [] if in_place else [f"disk {text.shown(disk.get('target'))} is not among the files of this move"]
-            errors += _disk_refusals(disk, in_place) or missing
+            errors += _disk_refusals(disk, in_place) or _missing(disk, in_place)
     for file in files:
         errors += _name_refusals(file)
     return errors + _twice(files, "source_path", "are the same file on the source") + _twice(files, "dest_path", "would become the same file on the dest")
@@ -121,6 +125,12 @@ def mapped_path(path: str, source_instances_path: str, dest_instances_path: str)
     return full
 
 
+def _missing(disk: Disk, in_place: bool) -> list[str]:
+    if in_place:
+        return []
+    return [devices.not_named(disk) if disk.get("type") == "block" else f"disk {text.shown(disk.get('target'))} is not among the files of this move"]
+
+
 def _disk_refusals(disk: Disk, in_place: bool) -> list[str]:
     name, path = f"disk {text.shown(disk.get('target', '?'))}", disk.get("path")
     if not path or not path.startswith("/"):
@@ -129,7 +139,7 @@ def _disk_refusals(disk: Disk, in_place: bool) -> list[str]:
     if disk.get("type") == "block" and in_place and not resizing.is_device(disk):
         reasons.append(f"{name} is a whole SCSI device ({text.shown(path)}): no overlay can stand on it")
     elif disk.get("type") == "block" and not in_place:
-        reasons.append(f"{name} is a block device ({text.shown(path)}): only disks that are files can be moved")
+        reasons += devices.disk_refusals(disk)
     if disk.get("format") not in FORMATS:
         named = text.quoted(disk["format"]) if disk.get("format") else "not named in the definition"
         reasons.append(f"{name} ({text.shown(path)}): its format is {named}, only {' and '.join(FORMATS)} can be moved")
@@ -149,6 +159,12 @@ def _disk_refusals(disk: Disk, in_place: bool) -> list[str]:
 def _is_blocked(server: Server, disk: Disk) -> bool:
     told = [*server.get("blockers", []), *server.get("node_ties", [])]
     return any(reason.startswith((f"disk {disk.get('target')} ", f"disk {disk.get('target')}:")) for reason in told)
+
+
+def _other_file(disk: Disk, instances_paths: tuple[str, str], migration_uuid: str, sizes: t.Mapping[str, int], named: t.Mapping[str, str]) -> MoveFile | None:
+    """The move file of a disk that leaves its node; None if no device is known for it on the dest."""
+    file = _disk_file(disk, *instances_paths, migration_uuid, sizes)
+    return devices.move_file(disk, named, file) if disk.get("type") == "block" else file
 
 
 def _disk_file(disk: Disk, source_instances_path: str, dest_instances_path: str, migration_uuid: str, sizes: t.Mapping[str, int]) -> MoveFile:
@@ -234,4 +250,4 @@ def _twice(files: t.Sequence[MoveFile], key: t.Literal["source_path", "dest_path
 
 def _directories(files: t.Sequence[MoveFile], dest_instances_path: str) -> list[str]:
     base = posixpath.normpath(dest_instances_path).rstrip("/") + "/"
-    return sorted({posixpath.dirname(file["dest_path"]) for file in files if not file["dest_path"].startswith(base)})
+    return sorted({posixpath.dirname(file["dest_path"]) for file in files if not devices.is_device(file) and not file["dest_path"].startswith(base)})

@@ -15,7 +15,7 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import plan, recovery, scheduler, servers, text
+from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import devices, plan, recovery, scheduler, servers, text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.transitions import ACTIVE
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.types import Amount, DestAnswers, Migration, MoveFile, Node, Server
 
@@ -33,6 +33,7 @@ class Options(t.TypedDict, total=False):
 
     ``in_place``: the server stays on its node. ``evacuation``: the source is lost. ``refusals``: reasons that the verb itself has found (those of a
     resize), told with the rest. ``again``: asked once more before the cutover. The move's own files are on the dest by now, its disks are mirrored to them.
+    ``named_devices``: the dest's device by disk, by the operator's word.
     """
 
     own_migration: str
@@ -42,6 +43,7 @@ class Options(t.TypedDict, total=False):
     flavor: t.Mapping[str, t.Any] | None
     refusals: t.Sequence[str]
     evacuation: bool
+    named_devices: t.Mapping[str, str]
     again: bool
 
 
@@ -181,6 +183,12 @@ def files_movable(move: Move) -> t.Iterator[str]:
     yield from plan.refusals({**move.server, "disks": disks}, move.files, bool(move.options.get("in_place")))
 
 
+def devices_named(move: Move) -> t.Iterator[str]:
+    """What the operator says of devices is about block devices of this server. On its own node the server needs none."""
+    if not move.options.get("in_place"):
+        yield from devices.refusals(move.server, move.options.get("named_devices") or {})
+
+
 def dest_fits(move: Move) -> t.Iterator[str]:
     """The filters of selection once more, on facts of now; the room that this move has claimed itself does not count against it."""
     others = [migration for migration in move.migrations if migration.get("uuid") != move.options.get("own_migration")]
@@ -201,6 +209,13 @@ def no_leftovers(move: Move) -> t.Iterator[str]:
             continue
         shared = "" if move.at_source == move.at_dest else f". If both nodes have this storage: {text.command('sync')}"
         yield f"{text.shown(path)} exists on {move.at_dest} already: look at it and move it away, nothing is overwritten{shared}"
+
+
+def devices_fit(move: Move) -> t.Iterator[str]:
+    """Each device on the dest is large enough, holds nothing, and is nobody else's; or its group has room for a new volume."""
+    # Before the cutover they are this move's own, and no longer empty.
+    for problem in [] if move.options.get("again") else move.answers.get("device_problems", []):
+        yield f"{move.at_dest}: {text.shown(problem)}"
 
 
 def no_collision(move: Move) -> t.Iterator[str]:
@@ -269,6 +284,7 @@ SOURCE_CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
     state_movable,
     domain_movable,
     files_movable,
+    devices_named,
 )
 
 #: The one list of pre-checks, in the order in which their reasons are listed.
@@ -276,6 +292,7 @@ SOURCE_CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
 DEST_CHECKS: tuple[t.Callable[[Move], t.Iterator[str]], ...] = (
     dest_fits,
     no_leftovers,
+    devices_fit,
     no_collision,
     nothing_missing,
     nothing_unmet,
@@ -314,7 +331,7 @@ def _space(move: Move) -> list[tuple[list[str], int, int]]:
     systems: dict[t.Any, tuple[list[str], int, int]] = {}
     for file in move.files:
         directory = posixpath.dirname(file["dest_path"])
-        if directory not in free:
+        if directory not in free or devices.is_device(file):
             continue
         # Not told which directories share a file system, take those with the same free space for one: too careful at worst.
         key = same.get(directory, free[directory]) if isinstance(same, dict) else free[directory]

@@ -213,7 +213,8 @@ class _Case:
 
         def final(file: t.Mapping[str, t.Any], names: set[str]) -> bool:
             # With one path for both ends, the node reports the final name as the source's.
-            same = "source" in names and file.get("source_path") == file.get("dest_path")
+            # (A device of that name says nothing: it was there before.)
+            same = "source" in names and file.get("source_path") == file.get("dest_path") and not file.get("device")
             return bool(names & {"final", "merged"}) or same or file.get("way") == "drop"
 
         return self.dest_domain == "running" or self._all_files(self.dest, final)

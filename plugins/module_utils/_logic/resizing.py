@@ -71,7 +71,7 @@ def plan(
         return result
     wanted = need(server, new, in_place=in_place)
     quota = quotas.check(server, wanted, all_quotas, nodes or {}, migrations, in_place=in_place)
-    result["errors"] = [*refusals(server, old, new), *quota.refusals]
+    result["errors"] = [*refusals(server if in_place else _elsewhere(server), old, new), *quota.refusals]
     result["notes"] = [*notes(server, new), *quota.notes]
     result["sizes"], result["need"] = sizes(server, new), wanted
     return result
@@ -83,6 +83,12 @@ def plan(
 def refusals(server: Server, old: Flavor, new: Flavor) -> list[str]:
     """All reasons that lie in the server and its two flavors; empty if there are none."""
     return [reason for rule in RULES for reason in rule(server, old, new)]
+
+
+def _elsewhere(server: Server) -> Server:
+    """What a device of this node could grow to says nothing of the dest's."""
+    disks: t.Any = [{key: value for key, value in disk.items() if key != "greatest_bytes"} for disk in server.get("disks", [])]
+    return {**server, "disks": disks}
 
 
 def not_the_same(server: Server, old: Flavor, new: Flavor) -> t.Iterator[str]:

@@ -113,8 +113,12 @@ class Disk(t.TypedDict, total=False):
     virtual_bytes: int | None
     allocated_bytes: int | None
     size_bytes: int | None
-    #: Of a block device: the virtual size that the disk can have at most.
+    #: Of a block device: the virtual size that the disk can have at most; what is the same wherever the device is seen from; ``GROUP/NAME`` and the thin pool
+    #: of a logical volume.
     greatest_bytes: int
+    identity: list[str]
+    logical_volume: str
+    thin_pool: str
     internal_snapshots: int
     readonly: bool
     shareable: bool
@@ -205,6 +209,7 @@ class DestAnswers(t.TypedDict, total=False):
     collisions: list[str]
     free_bytes: dict[str, int]
     image_bytes: dict[str, int]
+    device_problems: list[str]
     same_filesystem: t.Any
     cpu: str
     emulator_ok: t.Any
@@ -216,6 +221,8 @@ class MoveFile(t.TypedDict, total=False):
 
     ``copy``: its content crosses. ``blank``: it is made anew, empty. ``drop``: the dest has none (swap of a flavor without swap). On the same node:
     ``overlay``: a new image stands on top of the old one, which is the held copy under its own name. ``replace``: made anew, empty, under the same name.
+    ``device``: empty for a file. ``named``: a block device on both ends, the dest's by the operator's word. ``volume``: the dest makes the logical volume
+    ``volume`` (``GROUP/NAME``), in ``thin_pool`` if it has that. ``identity``: of the source's device.
     Of a server whose node is gone: ``image``: made from an image (``image_path``, ``image_format``). ``restore``: made from what the record store has kept.
     """
 
@@ -233,6 +240,10 @@ class MoveFile(t.TypedDict, total=False):
     size_bytes: int
     virtual_bytes: int
     allocated_bytes: int
+    device: str
+    volume: str
+    thin_pool: str
+    identity: list[str]
 
 
 class Owner(t.TypedDict, total=False):

@@ -40,6 +40,7 @@ PLACEMENT_ARGS: dict[str, t.Any] = {
 #: What is changed in a domain's XML before it is used on this node; documented in plugins/doc_fragments/_domain_edits.py, one for one.
 EDIT_ARGS: dict[str, t.Any] = {
     "disks": {"type": "dict", "default": {}},
+    "devices": {"type": "list", "elements": "str", "default": []},
     "formats": {"type": "dict", "default": {}},
     "without": {"type": "list", "elements": "str", "default": []},
     "networks": {"type": "dict", "default": {}},

@@ -15,7 +15,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import LibvirtHost
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import node_facts
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, node_facts
 
 Facts = dict[str, t.Any]
 
@@ -23,12 +23,14 @@ Facts = dict[str, t.Any]
 def collect(host: LibvirtHost, xml: str, files: list[Facts], external_files: list[str], directories: list[str], in_place: bool = False) -> Facts:
     """``xml`` is the definition as it will be defined here. ``in_place``: the server is here already, and is not in its own way."""
     facts = domain_xml.describe(xml)
-    folders = list(dict.fromkeys([*directories, *(os.path.dirname(file["dest_path"]) for file in files)]))
+    regular = [file for file in files if not devices.is_device(file)]
+    folders = list(dict.fromkeys([*directories, *(os.path.dirname(file["dest_path"]) for file in regular)]))
     return {
-        "leftovers": [path for file in files for path in _new_names(file) if os.path.lexists(path)],
+        "leftovers": [path for file in regular for path in _new_names(file) if os.path.lexists(path)],
+        "device_problems": devices.problems(host, files),
         "missing": _missing(external_files, directories, folders),
         "unmet": _unmet(host, xml),
-        "collisions": _collisions(host, facts, [file["dest_path"] for file in files], in_place),
+        "collisions": _collisions(host, facts, [file["dest_path"] for file in regular], in_place),
         "free_bytes": {folder: node_facts.file_system(folder)["free_bytes"] for folder in folders},
         "same_filesystem": {folder: str(os.stat(node_facts.nearest(folder)).st_dev) for folder in folders},
         "image_bytes": {file["id"]: _content(file) for file in files if file["way"] == "image"},

@@ -6,7 +6,8 @@
 # Do not use this from other collections or standalone plugins/modules!
 """The held copy: the source's complete copy, which nobody can start until this migration is confirmed or reverted.
 
-The domain is undefined (NVRAM and TPM state kept) and every file stands aside under its held name. What is needed to come
+The domain is undefined (NVRAM and TPM state kept) and every file stands aside under its held name; a block device
+has one name only, and which one it is is noted. What is needed to come
 back (definition, autostart) lies in the journal of the node as well as in the record, for the day the record is lost.
 
 When a server is resized on its own node, its disks keep their names: overlays stand on top of them, and the node's one
@@ -19,8 +20,8 @@ import os
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, known
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import known
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 
 MoveFile = dict[str, t.Any]
@@ -62,6 +63,8 @@ def hold(journal: Journal, domains: Domains, server_uuid: str, files: list[MoveF
         raise ColdmoveError(f"server {server_uuid} is not defined on this node and was not held here before")
     for file in files:
         _check_way_aside(journal, file)
+    for file in filter(devices.is_device, files):
+        devices.note_held(journal, file)
     changed = False
     if state is not None:
         domains.set_autostart(server_uuid, False)
@@ -96,7 +99,7 @@ def restore(journal: Journal, domains: Domains, server_uuid: str, files: list[Mo
     kept = journal.data.get("autostart")
     changed |= domains.set_autostart(server_uuid, bool(autostart if kept is None else kept))
     # From here on libvirt has the definition, and its owner may change it: the journal's is not to be used again.
-    journal.note(held=False, definition=None, autostart=None)
+    journal.note(held=False, definition=None, autostart=None, held_devices={})
     return changed
 
 
@@ -104,7 +107,9 @@ def _check_return(journal: Journal, files: list[MoveFile]) -> None:
     """Raise ColdmoveError, before anything is renamed, unless every file can have its own name back."""
     for file in files:
         held, own = file["held_path"], file["source_path"]
-        if not os.path.lexists(held):
+        if devices.is_device(file):
+            devices.check_held(journal, file)
+        elif not os.path.lexists(held):
             if not os.path.lexists(own):
                 raise ColdmoveError(f"neither {held} nor {own} is on this node: the source copy of {file['id']} is not there. Nothing was changed")
         elif file["way"] == "replace" and nodefiles.is_ours(journal, own):
@@ -113,11 +118,19 @@ def _check_return(journal: Journal, files: list[MoveFile]) -> None:
             raise ColdmoveError(f"{own} exists and is another file than {held}: both are kept. Compare them and move one away. Nothing was changed")
 
 
-def release(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[str]]:
-    """Delete the held copy: ``(deleted paths, kept paths with the reason)``. Only the exact files that were set aside."""
-    deleted, kept = [], []
+def release(journal: Journal, files: list[MoveFile], users: t.Mapping[str, str] | None = None) -> tuple[list[str], list[str]]:
+    """Delete the held copy: ``(deleted paths, kept paths with the reason)``. Only the exact files that were set aside.
+
+    ``users``: the domains that use block devices of this node, see devices.users_of().
+    """
+    deleted: list[str] = []
+    kept: list[str] = []
     for file in files:
         path = file["held_path"]
+        if devices.is_device(file):
+            for told, found in zip((deleted, kept), devices.release(journal, file, users or {})):
+                told.extend(found)
+            continue
         if not os.path.lexists(path) or file["way"] == "overlay":
             continue
         if nodefiles.is_ours(journal, path):
@@ -132,6 +145,10 @@ def release(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[st
 def _check_way_aside(journal: Journal, file: MoveFile) -> None:
     """Raise ColdmoveError, before the server is undefined, unless the file can be set aside or has been."""
     own, held = file["source_path"], file["held_path"]
+    if devices.is_device(file):
+        devices.check_held(journal, file)
+        devices.check_source(file)
+        return
     if _is_replaced(journal, file):
         return
     if not os.path.lexists(own):

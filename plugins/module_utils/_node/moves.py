@@ -12,7 +12,7 @@ import os
 import typing as t
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import mirroring, receiving
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, mirroring, receiving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.holding import Domains, MoveFile
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
@@ -70,6 +70,8 @@ def _names_of(journal: Journal, file: MoveFile) -> str:
 
     ``merged``: its overlay is part of the disk itself by now.
     """
+    if devices.is_device(file):
+        return devices.names_of(journal, file)
     found: dict[str, str] = {"": "merged"} if file["id"] in journal.data.get("merged", []) else {}
     for label, key in _NAMES:
         if os.path.lexists(file[key]) and file[key] not in found:

@@ -14,11 +14,11 @@ import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, channel, exports, qemu_img
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, block_device, channel, exports, qemu_img
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, growing, paths, proving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import growing, paths, proving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report, progress
@@ -50,7 +50,9 @@ def offer(
     waiting = _waiting(journal, files)
     if not _all_taken_in_since_boot(journal):
         for file in waiting:
-            if file["way"] != "overlay":  # that is on the storage as soon as it is there
+            if devices.is_device(file):
+                devices.begin_anew(journal, file)
+            elif file["way"] != "overlay":  # that is on the storage as soon as it is there
                 Path(file["temp_path"]).unlink(missing_ok=True)
         journal.note(images=[])  # a precopy that went into them is lost with them
     journal.note(booted=nodefiles.boot_mark())
@@ -74,8 +76,9 @@ def offer(
 
 def _choose_images(journal: Journal, files: list[MoveFile], precopy: bool) -> None:
     """Note which files are images of their own format here; one that was made the other way is made anew."""
-    images = [file["id"] for file in files if precopy and file["way"] == "copy" and file["kind"] == "disk"]
-    for file in files:
+    regular = [file for file in files if not devices.is_device(file)]
+    images = [file["id"] for file in regular if precopy and file["way"] == "copy" and file["kind"] == "disk"]
+    for file in regular:
         if file["way"] == "copy" and (file["id"] in images) != _is_image(journal, file):
             _withdraw(journal, file["id"])
             Path(file["temp_path"]).unlink(missing_ok=True)
@@ -83,13 +86,17 @@ def _choose_images(journal: Journal, files: list[MoveFile], precopy: bool) -> No
 
 
 def _is_image(journal: Journal, file: MoveFile) -> bool:
-    """Whether what is exported of a file is what its guest sees, not the bytes of the file."""
-    return file["id"] in journal.data.get("images", [])
+    """Whether what is exported of a file is what its guest sees, not the bytes of the file. Behind the image on a device there may be anything."""
+    return devices.is_device(file) or file["id"] in journal.data.get("images", [])
 
 
 def _waiting(journal: Journal, files: list[MoveFile]) -> list[MoveFile]:
     """The files that do not have their final name yet."""
-    return [file for file in files if file["way"] != "drop" and not nodefiles.is_ours(journal, file["dest_path"])]
+    return [file for file in files if file["way"] != "drop" and not _is_committed(journal, file)]
+
+
+def _is_committed(journal: Journal, file: MoveFile) -> bool:
+    return devices.is_complete(journal, file) if devices.is_device(file) else nodefiles.is_ours(journal, file["dest_path"])
 
 
 def _all_taken_in_since_boot(journal: Journal) -> bool:
@@ -156,6 +163,9 @@ def commit(journal: Journal, files: list[MoveFile], told: Told, report: Report) 
         )
     for file in waiting:
         _withdraw(journal, file["id"])
+        if devices.is_device(file):
+            block_device.make_durable(file["temp_path"])
+            continue
         if file["way"] == "copy" and file["id"] in told.lengths and not _is_image(journal, file):
             os.truncate(file["temp_path"], told.lengths[file["id"]])
         elif file["way"] == "image":
@@ -166,6 +176,9 @@ def commit(journal: Journal, files: list[MoveFile], told: Told, report: Report) 
     found = _verify(compared, told.digests, report) if told.digests is not None else {}
     seconds = round(time.monotonic() - begun, 3)
     for file in files:
+        if devices.is_device(file):
+            _commit_device(journal, file, file in waiting)
+            continue
         if file in waiting and file["id"] in told.owners:
             nodefiles.give(file["temp_path"], told.owners[file["id"]])
         # A run that was killed in between has left the file both names.
@@ -177,13 +190,27 @@ def commit(journal: Journal, files: list[MoveFile], told: Told, report: Report) 
     return {"received_bytes": received, "verify_seconds": seconds, "digests": found}
 
 
+def _commit_device(journal: Journal, file: MoveFile, waiting: bool) -> None:
+    """What the names say of a file is noted of a device. A raw one has its new size from the beginning."""
+    if waiting:
+        devices.complete(journal, file)
+    grows = file["way"] == "copy" and file["grow_to_bytes"] and file["format"] == "qcow2"
+    if grows and growing.grow_image(file["dest_path"], file["format"], file["grow_to_bytes"]):
+        block_device.make_durable(file["dest_path"])
+
+
 def discard(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[str]]:
     """Close the exports and delete what this migration made here: ``(deleted paths, kept paths with the reason)``."""
-    deleted, kept = [], []
+    deleted: list[str] = []
+    kept: list[str] = []
     proving.forget(journal)
     _close_channel(journal)
     for file in files:
         _withdraw(journal, file["id"])
+        if devices.is_device(file):
+            for told, found in zip((deleted, kept), devices.discard(journal, file)):
+                told.extend(found)
+            continue
         nodefiles.forget_probes(file["temp_path"])
         for path in (file["temp_path"], file["dest_path"]):
             if not os.path.lexists(path) or file["way"] == "drop":
@@ -201,6 +228,8 @@ def discard(journal: Journal, files: list[MoveFile]) -> tuple[list[str], list[st
 
 def _create(journal: Journal, file: MoveFile, instances_path: str, contents: t.Mapping[str, str]) -> bool:
     temporary = file["temp_path"]
+    if devices.is_device(file):
+        return _create_device(journal, file)
     if os.path.lexists(file["dest_path"]) and file["way"] != "replace":
         raise ColdmoveError(f"{file['dest_path']} exists on this node and is not this migration's: move it away, then run the same command again")
     if nodefiles.is_ours(journal, temporary):
@@ -210,10 +239,7 @@ def _create(journal: Journal, file: MoveFile, instances_path: str, contents: t.M
         # Noted first: a run that is killed in between leaves no directory that nobody knows. Only an empty one is ever removed.
         journal.note(directories=[*journal.data.get("directories", []), *missing])
         nodefiles.make_directories(missing)
-    # What listens for a file that is gone would take the content in and lose it. A socket's name says whose it is, and holds a
-    # secret of this very file: no peer can take another one's place by guessing it, and no earlier copy passes for this one's.
-    _withdraw(journal, file["id"])
-    journal.note(tokens={**journal.data.get("tokens", {}), file["id"]: f"{journal.uuid}.{secrets.token_hex(16)}"})
+    _give_token(journal, file)
     Path(temporary).unlink(missing_ok=True)  # made by a run that was killed before it wrote so; its name says whose it is
     if file["way"] == "copy" and not _is_image(journal, file):
         _create_empty(temporary, _greatest_length(file))
@@ -230,6 +256,25 @@ def _create(journal: Journal, file: MoveFile, instances_path: str, contents: t.M
     nodefiles.prove_names(temporary)
     nodefiles.remember(journal, temporary, file["dest_path"])
     return True
+
+
+def _create_device(journal: Journal, file: MoveFile) -> bool:
+    if devices.is_ready(journal, file):
+        return False
+    devices.take(journal, file)
+    _give_token(journal, file)
+    devices.make_blank(journal, file)
+    return True
+
+
+def _give_token(journal: Journal, file: MoveFile) -> None:
+    """What listens for a file that is gone would take the content in and lose it: it ends here.
+
+    A socket's name says whose it is, and holds a secret of this very file: no peer can take another one's place by guessing it, and no earlier copy passes
+    for this one's.
+    """
+    _withdraw(journal, file["id"])
+    journal.note(tokens={**journal.data.get("tokens", {}), file["id"]: f"{journal.uuid}.{secrets.token_hex(16)}"})
 
 
 def _restore(path: str, file_id: str, contents: t.Mapping[str, str]) -> None:
@@ -265,7 +310,7 @@ def _serve(file: MoveFile, token: str, image: bool) -> bool:
     socket, pid_file = _endpoint(token)
     if file["way"] != "copy" or exports.export_pid(socket, pid_file) is not None:
         return False
-    exports.start_export(file["temp_path"], file["format"] if image else "raw", file["id"], socket, pid_file)
+    exports.start_export(file["temp_path"], file["format"] if image else "raw", file["id"], socket, pid_file, devices.served_bytes(file))
     return True
 
 
@@ -307,7 +352,7 @@ def _verify(files: list[MoveFile], expected: dict[str, t.Any], report: Report) -
             report(progress("verify", base + done, total, last - begun))
 
     for file in files:
-        found[file["id"]] = exports.content_digest(file["temp_path"], file["format"], tell)
+        found[file["id"]] = exports.content_digest(file["temp_path"], file["format"], tell, devices.served_bytes(file))
         base += int(file["virtual_bytes"])
         here, there = found[file["id"]]["digest"], expected.get(file["id"], {}).get("digest")
         if here != there:

@@ -18,7 +18,7 @@ from pathlib import Path
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, compressed, exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import text
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import digesting, paths, resuming
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, digesting, paths, resuming
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report, progress
 
@@ -54,7 +54,10 @@ def probe(order: Order) -> None:
     """Prove, while the guest still runs, that every file can be set aside, and every export be reached through the channel. Raises ColdmoveError."""
     with _ways(order, compressed.Chooser("none" if order.compression == "none" else "zstd")) as sockets:
         for file in order.files:
-            nodefiles.prove_names(file["held_path"])
+            if devices.is_device(file):
+                devices.check_source(file)
+            else:
+                nodefiles.prove_names(file["held_path"])
             size = exports.probe(sockets[file["id"]], file["id"])
             needed = file["virtual_bytes"] if file["id"] in order.images else file["size_bytes"]
             if size < needed:

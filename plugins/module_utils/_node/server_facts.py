@@ -15,7 +15,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import LibvirtHost
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import growing, node_facts
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, growing, node_facts
 
 Facts = dict[str, t.Any]
 
@@ -109,7 +109,8 @@ def _read_disk(host: LibvirtHost, facts: Facts, disk: Facts, pools: list[Facts],
         return []  # has its own blocker
     try:
         image = qemu_img.info(disk["path"], disk["format"], in_use=running, devices=device)
-        if device:  # it stays on this node, where it can be resized
+        if device:
+            disk.update(devices.facts_of(disk["path"]))
             disk["greatest_bytes"] = growing.greatest_bytes(disk["path"], disk["format"])
     except ColdmoveError as exc:
         return [f"{name}: {exc}"]

@@ -141,7 +141,8 @@ BLOCKED = {
     "serial port": "<serial type='dev'><source path='/dev/ttyS0'/><target port='0'/></serial>",
     "TPM": "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>",
     "filesystem": "<filesystem type='mount'><source dir='/export'/><target dir='x'/></filesystem>",
-    "block device": disk("/dev/vg/lv", kind="block"),
+    "block device": disk("/dev/vg/lv", kind="block", device="lun"),
+    "medium on a block device": disk("/dev/sr0", kind="block", device="cdrom", inside="<readonly/>"),
     "folder as a disk": "<disk type='dir' device='disk'><source dir='/d'/><target dev='vda'/></disk>",
     "nvme": "<disk type='nvme' device='disk'><source type='pci'/><target dev='vda'/></disk>",
     "other format": disk("/i/a.vmdk", image_format="vmdk"),
@@ -160,10 +161,16 @@ def test_what_a_move_cannot_carry_is_told_once(devices: str) -> None:
 
 
 def test_what_stays_behind_ties_the_server_to_its_node_and_forbids_no_resize_there() -> None:
-    tied = ["host device", "mdev", "vdpa", "serial port", "TPM", "filesystem", "block device", "nvme", "memory in a file"]
+    tied = ["host device", "mdev", "vdpa", "serial port", "TPM", "filesystem", "block device", "medium on a block device", "nvme", "memory in a file"]
     facts = domain_xml.describe(domain(devices="".join(BLOCKED[name] for name in tied)))
     assert facts["blockers"] == []
     assert len(facts["node_ties"]) == len(tied)
+
+
+def test_a_disk_on_a_block_device_is_no_blocker() -> None:
+    facts = domain_xml.describe(domain(devices=disk("/dev/vg/lv", kind="block")))
+    assert (facts["blockers"], facts["node_ties"]) == ([], [])
+    assert domain_xml.describe(domain(devices=disk("/dev/vg/lv", kind="block", inside="<readonly/>")))["node_ties"]
 
 
 def test_all_blockers_are_reported_at_once() -> None:

@@ -186,7 +186,7 @@ def test_a_disk_that_grows_crosses_as_it_is_and_is_grown_there():
 def test_swap_of_size_0_is_dropped_from_the_definition():
     plan = planned(a_server(disks=[a_disk(), swap()]), sizes={"vdb": 0})
     assert plan["files"][1]["way"] == "drop"
-    assert plan["edits"] == {"disks": {"vda": f"{IMAGES}/web1.qcow2"}, "formats": {}, "without": ["vdb"], "nvram": None}
+    assert plan["edits"] == {"disks": {"vda": f"{IMAGES}/web1.qcow2"}, "devices": [], "formats": {}, "without": ["vdb"], "nvram": None}
     assert plan["errors"] == []
 
 
@@ -224,7 +224,7 @@ def test_a_disk_keeps_its_file_and_gets_an_overlay_on_top_of_it():
     ]
     assert plan["bytes_total"] == 0
     assert plan["directories"] == []
-    assert plan["edits"] == {"disks": {"vda": overlay}, "formats": {"vda": "qcow2"}, "without": [], "nvram": None}
+    assert plan["edits"] == {"disks": {"vda": overlay}, "devices": [], "formats": {"vda": "qcow2"}, "without": [], "nvram": None}
 
 
 def test_a_raw_disk_gets_an_overlay_too_and_the_definition_says_that_it_is_qcow2():
@@ -273,7 +273,7 @@ def test_an_overlay_stands_on_a_block_device_too_in_the_instances_path():
     overlay = f"{IMAGES}/vdb.coldmove-{MOVE}"
     assert (found["errors"], file["way"], file["format"], file["grow_to_bytes"]) == ([], "overlay", "raw", 20 * GIB)
     assert (file["source_path"], file["held_path"], file["dest_path"]) == ("/dev/vg/web1", "/dev/vg/web1", overlay)
-    assert found["edits"] == {"disks": {"vdb": overlay}, "formats": {"vdb": "qcow2"}, "without": [], "nvram": None}
+    assert found["edits"] == {"disks": {"vdb": overlay}, "devices": [], "formats": {"vdb": "qcow2"}, "without": [], "nvram": None}
 
 
 @pytest.mark.parametrize("change", [{"readonly": True}, {"role": "swap"}])
@@ -306,9 +306,9 @@ def test_edits_of_the_files_that_a_record_keeps():
     assert (
         edits_of(plan["files"])
         == plan["edits"]
-        == {"disks": {"vda": "/srv/vm/web1.qcow2", "vdb": "/srv/vm/vdb.swap"}, "formats": {}, "without": [], "nvram": "/n"}
+        == {"disks": {"vda": "/srv/vm/web1.qcow2", "vdb": "/srv/vm/vdb.swap"}, "devices": [], "formats": {}, "without": [], "nvram": "/n"}
     )
-    assert edits_of([]) == {"disks": {}, "formats": {}, "without": [], "nvram": None}
+    assert edits_of([]) == {"disks": {}, "devices": [], "formats": {}, "without": [], "nvram": None}
 
 
 @given(

@@ -41,6 +41,13 @@ def reasons(server: t.Any, new: t.Any) -> list[str]:
 # --- the rules
 
 
+def test_what_a_device_has_room_for_counts_only_on_its_own_node():
+    server = a_server(disks=[a_disk(path="/dev/vg/w", type="block", moves=False, greatest_bytes=11 * GIB)])
+    larger = {"vcpus": 1, "memory_mb": 1024, "root_gb": 20}
+    refused = [any("has room for" in reason for reason in resizing.plan(server, larger, {}, in_place=in_place)["errors"]) for in_place in (True, False)]
+    assert refused == [True, False]
+
+
 def test_more_of_everything_is_allowed_and_less_of_what_can_shrink() -> None:
     assert reasons(a_server(), a_flavor()) == []
     assert reasons(a_server(vcpus=8, memory_mb=8192), a_flavor(vcpus=1, memory_mb=128)) == []
