@@ -286,7 +286,7 @@ def _decide(record: Migration, source_state: MoveState | None, dest_state: MoveS
 def _in_flight(case: _Case) -> Decision:
     if case.source_is_off and not case.in_place:
         return _source_lost(case)
-    if case.proof == "failed":
+    if case.proof == "failed" and case.status not in BEFORE_START:
         return _differs(case)
     if case.dest_domain == "running":
         return _running_on_dest(case)
