@@ -41,6 +41,7 @@ for number in range(content):
     handle.pwrite(os.urandom(1 << 20), place << 20)
 handle.flush()
 handle.shutdown()
+del handle  # waits for the end of qemu-nbd, which would keep the guest from its disk
 """
 
 #: In a guest, one line of its shell: whole MiB to random places of a file, each flushed, so many a second, until /run/dirty is gone.
