@@ -9,8 +9,8 @@ Every way moves the same guest between the same two lab nodes, against the conte
 - *downtime*: from off on the source to running on the dest, as the status files of both libvirtds say, looked at every 10 ms from outside. Guests of the first
   kind have no system, so nothing shuts down or boots; those that write shut down by ACPI, and it begins when their system has powered off.
 - *total*: the whole playbook (plan, precopy, proof and records included), or all commands by hand.
-- *wire*: what the lab's switch sent to the dest, with everything that Ansible sends there, beside what was allocated before the move and what the guest wrote
-  during it (as QEMU counts it).
+- *wire*: what the lab's switch sent to the dest, with everything that Ansible sends there, beside what was allocated before the move and what the guest's QEMU
+  wrote to its disk during it.
 - *CPU*: of all processes of a node, and of what was run there by hand; the emulation of the guests' CPUs is left out. *controller*: ansible-playbook.
 - *peak*: resident memory of what began on a node meanwhile, and what the guest's QEMU has grown by; the new guest is left out, every way starts it.
 - *content*: the whole images of guests without a system are compared byte by byte after each move. A guest that writes must find on the dest every line that it

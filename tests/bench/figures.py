@@ -198,7 +198,7 @@ def raw_tool_budgets(results: Results, cells: t.Iterable[Cell]) -> t.Iterator[Bu
     """Cold copies beside the raw tool over the same channel."""
     for cell in cells:
         limit = results.cell(cell.link, cell.image, LIMIT)
-        if limit:
+        if limit and cell.part("copy_copy_seconds") and limit.part("copy"):
             ratio, proven = (cell.part(name) / limit.part("copy") for name in ("copy_copy_seconds", "copy_job_seconds"))
             what = f"cold copy to raw tool, {cell.image.guest}, link {cell.link}"
             yield Budget(what, "<= 1.15 x", f"{ratio:.2f} x (with the source's digest {proven:.2f} x)", ratio <= 1.15)
