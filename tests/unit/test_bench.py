@@ -86,6 +86,12 @@ def test_what_is_not_reached_is_told(spoiled: str, worse: tuple[Image, Sample]) 
     assert verdicts(found)[spoiled] is False
 
 
+def test_what_has_no_figure_is_not_reached() -> None:
+    """A copy whose job told no time was not measured."""
+    found = results((SMALL, sample(COLD, SMALL)), (SMALL, sample(LIMIT, SMALL, copy=9.0)))
+    assert verdicts(found)["cold copy to"] is None
+
+
 def test_jobs_of_the_nodes_are_not_ansibles_share() -> None:
     """A copy after all makes the downtime long, not Ansible's share of it."""
     found = results(
