@@ -52,9 +52,10 @@ nightly: setup ## all of pytest on the lab: what `make test` has no time for, an
 molecule: setup ## the molecule scenarios on the lab
 	@$(GATES) molecule
 
-bench: setup ## measure, side by side with raw tools
+bench: setup ## measure, side by side with raw tools (two hours; DOWNTIME="--size 1 --rate -1 --runs 1" makes the longest part short)
 	@$(PYTHON) tests/package.py
 	@$(PYTHON) tests/bench/bench.py
+	@$(PYTHON) tests/bench/downtime.py $(DOWNTIME)
 	@$(PYTHON) tests/bench/resize.py
 	@$(PYTHON) tests/bench/evacuate.py
 

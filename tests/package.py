@@ -42,6 +42,7 @@ ALLOWED = (
 # There is nothing of these in some versions.
 OPTIONAL = (
     r"docs/[a-z_]+\.md",
+    r"docs/images/[a-z_]+\.svg",
     r"roles/[a-z_]+/templates/[a-z_.]+\.j2",
     r"roles/[a-z_]+/files/[a-z_.-]+",
     r"playbooks/(shared|vars|tasks|templates)/[a-z_]+\.(yml|j2)",

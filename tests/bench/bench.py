@@ -1,7 +1,9 @@
 # Copyright (c) 2026, coldmove contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``make bench``: cold_migrate, Nova's way and the raw limit, side by side in one run between the same two lab nodes.
+"""``make bench``: the cold copy of cold_migrate (``precopy=never``), Nova's way and the raw limit, side by side in one run between the same two lab nodes.
+
+What the precopy makes of it, which is the default for a server that runs, is in downtime.py.
 
 - *downtime*: from the guest off on the source to running on the dest, as the status files of both libvirtds say, looked at every
   10 ms from outside. The measured guests have no system, so neither their shutdown nor their boot is in it.
@@ -23,39 +25,38 @@ import signal
 import sys
 import time
 import typing as t
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from bench.figures import Results, report  # noqa: E402 - the path comes first
+from bench.figures import SCP, Results, budgets, report  # noqa: E402 - the path comes first
 from bench.selection import select_seconds  # noqa: E402
 from bench.stage import BUILD, DEST, Image, Stage  # noqa: E402
-from bench.ways import WAYS, Way, root_keys, scp  # noqa: E402
+from bench.ways import Way, cold, limit, root_keys, rsync, scp  # noqa: E402
 from lab import Lab  # noqa: E402
 
 LINKS = {"full": None, "1gbit": "1gbit"}
 #: scp copies the holes of raw files too: after one such run nothing more is learnt from it.
 SLOW_SECONDS = 15.0
-#: The guests have more virtual CPUs together than the nodes would give out.
-ROOMY = "cpu_allocation_ratio=100"
+WAYS: tuple[Way, ...] = (scp, rsync, limit, cold)
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="tests/bench/bench.py", description="Measure cold_migrate side by side with Nova's way and raw tools.")
+    parser = argparse.ArgumentParser(prog="tests/bench/bench.py", description="Measure the cold copy side by side with Nova's way and raw tools.")
     parser.add_argument("--size", type=int, action="append", metavar="MIB", help="content of a measured disk (default: 64 and 512); the disk is 4 x as large")
     parser.add_argument("--format", choices=["qcow2", "raw"], action="append", help="format of a measured disk (default: both)")
     parser.add_argument("--link", choices=list(LINKS), action="append", help="full: as fast as the machine is; 1gbit: shaped (default: both)")
     parser.add_argument("--runs", type=int, help="runs of everything (default: as many as fit into --minutes, at least 1, at most 5)")
     parser.add_argument("--minutes", type=float, default=10.0, help="what the bench may take when --runs is not given")
-    parser.add_argument("--quick", action="store_true", help="64 MiB, full speed, one run, nothing about many servers")
-    parser.add_argument("--servers", type=int, default=10, help="servers to be moved at once (0: leave that out)")
+    parser.add_argument("--quick", action="store_true", help="64 MiB, full speed, one run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there as well")
     parser.add_argument("--lab", default="bench", help="name of the lab")
     parser.add_argument("--collections", default=f"{BUILD / 'installed'}:{BUILD / 'collections'}", help="where Ansible finds the collection")
     found = parser.parse_args()
     if found.quick:
-        found.size, found.link, found.runs, found.servers = found.size or [64], found.link or ["full"], found.runs or 1, 0
+        found.size, found.link, found.runs = found.size or [64], found.link or ["full"], found.runs or 1
     found.size, found.format, found.link = found.size or [64, 512], found.format or ["qcow2", "raw"], found.link or list(LINKS)
     return found
 
@@ -70,7 +71,7 @@ class Bench:
     """One run of the bench."""
 
     def __init__(self, lab: Lab, wanted: argparse.Namespace, began: float) -> None:
-        self.stage, self.wanted, self.results, self.began = Stage(lab, wanted.collections, say), wanted, Results(many=wanted.servers), began
+        self.stage, self.wanted, self.results, self.began = Stage(lab, wanted.collections, say), wanted, Results(), began
         self.lasted: dict[str, float] = {}
         self.images = [Image(image_format, size) for size in wanted.size for image_format in wanted.format]
 
@@ -122,29 +123,16 @@ class Bench:
 
     def slow(self, link: str, image: Image) -> bool:
         """Whether this way has shown to be slow."""
-        cell = self.results.cell(link, image, "Nova, scp")
+        cell = self.results.cell(link, image, SCP)
         return cell is not None and not self.wanted.runs and cell.median("wall") > SLOW_SECONDS
 
     def small(self) -> None:
-        """Small servers: one with a system, one without, many at once."""
+        """A small server with a system."""
         self.stage.make_idle("idle")
         idle = self.stage.play("cold_migrate", "server=idle", f"target_host={DEST}")
         self.results.idle_seconds = idle.seconds
         say(f"a small idle guest: {idle.seconds:.1f} s, of it {idle.cpu_seconds:.1f} s of CPU on the controller")
         self.stage.lab.remove_guest(DEST, "idle")
-        if not self.wanted.servers:
-            return
-        names = [f"small{number}" for number in range(self.wanted.servers + 1)]
-        for name in names:
-            self.stage.make_small(name)
-        rest = (f"target_host={DEST}", "shutdown_timeout=0", ROOMY)
-        one = self.stage.play("cold_migrate", f"server={names[0]}", *rest)
-        many = self.stage.play("cold_migrate", f"server={','.join(names[1:])}", *rest, forks=self.wanted.servers)
-        self.results.one_seconds, self.results.many_seconds = one.seconds, many.seconds
-        cpu = f"controller CPU {one.cpu_seconds:.1f} and {many.cpu_seconds:.1f} s"
-        say(f"small servers: one {one.seconds:.1f} s, {self.wanted.servers} at once {many.seconds:.1f} s ({cpu})")
-        for name in names:
-            self.stage.lab.remove_guest(DEST, name)
 
 
 def stopped(number: int, _frame: t.Any) -> None:
@@ -162,7 +150,8 @@ def main() -> int:
         bench.run()
     print(f"\n{report(bench.results)}\n\n{time.monotonic() - began:.0f} s in all, {os.cpu_count()} CPUs for both nodes, controller and guests", flush=True)
     if wanted.json:
-        wanted.json.write_text(json.dumps(bench.results.as_json(), indent=1) + "\n", encoding="utf-8")
+        measured = {**bench.results.as_json(), "budgets": [asdict(budget) for budget in budgets(bench.results)]}
+        wanted.json.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     differ = [cell for cell in bench.results.cells.values() if not cell.same]
     return 1 if differ else 0
 
