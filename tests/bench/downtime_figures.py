@@ -22,7 +22,7 @@ _GIB = 1024
 
 def name_of(image: Image) -> str:
     """An image as it is called in tables."""
-    gib = f"{image.content_mib / _GIB:g}/{image.virtual_mib / _GIB:g} GiB"
+    gib = f"{image.content_mib / _GIB:.3g}/{image.virtual_mib / _GIB:.3g} GiB"
     return f"{image.format} {gib}" if image.mute else f"{image.format} {gib}, {image.rate} MB/s"
 
 
@@ -104,7 +104,7 @@ def _growth(precopied: list[Cell]) -> list[Budget]:
         )
         if sizes[0] is not sizes[-1]:
             least, most = sizes[0].median("downtime"), sizes[-1].median("downtime")
-            what = f"downtime of {sizes[-1].image.content_mib / _GIB:g} GiB to {sizes[0].image.content_mib / _GIB:g} GiB, {image_format}, link {link}"
+            what = f"downtime of {sizes[-1].image.content_mib / _GIB:.3g} GiB to {sizes[0].image.content_mib / _GIB:.3g} GiB, {image_format}, link {link}"
             found.append(Budget(what, budget, f"{most / least:.2f} x ({most:.2f} s to {least:.2f} s)", most <= MOST_GROWTH * least))
     return found or [_missing("downtime of 16 GiB to 1 GiB", budget)]
 
@@ -181,7 +181,7 @@ def panels(results: Results) -> list[Panel]:
     found = []
     for image_format, link in dict.fromkeys((cell.image.format, cell.link) for cell in cells if cell.image.mute):
         chosen = [cell for cell in cells if cell.image.mute and (cell.image.format, cell.link) == (image_format, link)]
-        found += _pair(f"{image_format}, link {link}", "GiB of content", chosen, lambda cell: f"{cell.image.content_mib / _GIB:g}")
+        found += _pair(f"{image_format}, link {link}", "GiB of content", chosen, lambda cell: f"{cell.image.content_mib / _GIB:.3g}")
     for image_format, link in dict.fromkeys((cell.image.format, cell.link) for cell in cells if not cell.image.mute):
         chosen = [cell for cell in cells if not cell.image.mute and (cell.image.format, cell.link) == (image_format, link)]
         found += _pair(f"{image_format}, link {link}", "MB/s written by the guest", chosen, lambda cell: str(cell.image.rate))

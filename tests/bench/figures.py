@@ -76,6 +76,11 @@ class Results:
         return {"cells": [asdict(cell) for cell in self.cells.values()], **rest}
 
 
+def short(image: Image) -> str:
+    """An image in few words, its content in MiB."""
+    return f"{image.format} {image.content_mib}" + ("" if image.mute else f", {image.rate} MB/s")
+
+
 def table(rows: list[Row]) -> str:
     """Rows as text."""
     if not rows:
@@ -129,7 +134,7 @@ def downtime_parts(results: Results) -> list[Row]:
         rows.append(
             {
                 "link": cell.link,
-                "image": cell.image.guest,
+                "image": short(cell.image),
                 "way": cell.way,
                 "downtime": f"{cell.median('downtime'):.2f}",
                 **{part: f"{cell.part(part):.2f}" for part in PARTS},
@@ -200,7 +205,7 @@ def raw_tool_budgets(results: Results, cells: t.Iterable[Cell]) -> t.Iterator[Bu
         limit = results.cell(cell.link, cell.image, LIMIT)
         if limit and cell.part("copy_copy_seconds") and limit.part("copy"):
             ratio, proven = (cell.part(name) / limit.part("copy") for name in ("copy_copy_seconds", "copy_job_seconds"))
-            what = f"cold copy to raw tool, {cell.image.guest}, link {cell.link}"
+            what = f"cold copy to raw tool, {short(cell.image)}, link {cell.link}"
             yield Budget(what, "<= 1.15 x", f"{ratio:.2f} x (with the source's digest {proven:.2f} x)", ratio <= 1.15)
 
 
