@@ -176,7 +176,7 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     limit = params.get("transfer_slots") or 0
     if params["state"] == "reachable":
         if not (known and job.status()["state"] == "done"):  # what has crossed needs no channel any more, and its sockets are gone
-            if limit and order.files and (waiting := slots.reserve(journal, limit, params["wait_seconds"])):
+            if limit and order.files and not slots.precopied(journal) and (waiting := slots.reserve(journal, limit, params["wait_seconds"])):
                 return {"job": waiting, "changed": False}
             sending.probe(order)
         return {"changed": False}

@@ -78,6 +78,11 @@ def reserve(journal: Journal, limit: int, seconds: float) -> dict[str, t.Any] | 
         time.sleep(0.05)
 
 
+def precopied(journal: Journal) -> bool:
+    """Whether a precopy has brought over what takes long: what the guest writes from then on is no transfer that anybody has to wait for."""
+    return mirroring.state_of(journal) in ("in_step", "over")
+
+
 def is_held(journal: Journal) -> bool:
     """Whether the job ``slot`` holds a slot for this migration."""
     status = Job(journal, "slot").status()
@@ -87,8 +92,8 @@ def is_held(journal: Journal) -> bool:
 def _is_wanted(journal: Journal, since: float) -> bool:
     if journal.data.get("closed"):
         return False
-    if mirroring.state_of(journal) in ("in_step", "over", "lost"):
-        return False  # a precopy has had it: what the guest writes from now on is no transfer that anybody waits for
+    if precopied(journal):
+        return False
     send = Job(journal, "send").status()
     if send["state"] == "running":
         return True

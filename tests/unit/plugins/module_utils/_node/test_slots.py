@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, slots
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import mirroring, paths, slots
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 
@@ -183,3 +183,20 @@ def test_the_copy_of_an_earlier_run_says_nothing_of_this_one(journal: Journal, h
     time.sleep(0.3)
     assert slots.is_held(journal)
     Job(journal, "slot").cancel()
+
+
+def test_a_precopy_that_is_in_step_gives_it_back(reserved: Journal, holder: t.Callable[[int], Holder]) -> None:
+    """What its guest writes from then on keeps nobody waiting; a run that goes on with it needs none."""
+
+    def mirror(report: t.Callable[[dict[str, t.Any]], None]) -> dict[str, t.Any]:
+        report({"in_step": True})
+        time.sleep(PATIENCE)
+        return {}
+
+    other = holder(1)
+    assert other.waits()
+    assert not slots.precopied(reserved)
+    Job(reserved, mirroring.JOB).ensure_started(mirror)
+    until(other.held.is_set)
+    assert slots.precopied(reserved)
+    Job(reserved, mirroring.JOB).cancel()
