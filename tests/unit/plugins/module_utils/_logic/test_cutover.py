@@ -23,24 +23,24 @@ UTC = datetime.UTC
 class Set(datetime.tzinfo):
     """A zone whose clocks are set one hour forward on 29 March 2026 at 02:00, and back on 25 October 2026 at 03:00 (as in central Europe)."""
 
-    def utcoffset(self, when: datetime.datetime | None) -> datetime.timedelta:
-        return datetime.timedelta(hours=1) + self.dst(when)
+    def utcoffset(self, dt: datetime.datetime | None) -> datetime.timedelta:
+        return datetime.timedelta(hours=1) + self.dst(dt)
 
-    def dst(self, when: datetime.datetime | None) -> datetime.timedelta:
-        assert when
-        local = when.replace(tzinfo=None)
+    def dst(self, dt: datetime.datetime | None) -> datetime.timedelta:
+        assert dt
+        local = dt.replace(tzinfo=None)
         begin, end = datetime.datetime(2026, 3, 29, 2), datetime.datetime(2026, 10, 25, 3)
         if begin <= local < begin + datetime.timedelta(hours=1):
-            return datetime.timedelta(hours=1 if when.fold else 0)  # these do not exist
+            return datetime.timedelta(hours=1 if dt.fold else 0)  # these do not exist
         if end - datetime.timedelta(hours=1) <= local < end:
-            return datetime.timedelta(hours=0 if when.fold else 1)  # these are there twice
+            return datetime.timedelta(hours=0 if dt.fold else 1)  # these are there twice
         return datetime.timedelta(hours=1 if begin <= local < end else 0)
 
-    def tzname(self, when: datetime.datetime | None) -> str:
+    def tzname(self, dt: datetime.datetime | None) -> str:
         return "set"
 
-    def fromutc(self, when: datetime.datetime) -> datetime.datetime:
-        naive = when.replace(tzinfo=None)
+    def fromutc(self, dt: datetime.datetime) -> datetime.datetime:
+        naive = dt.replace(tzinfo=None)
         summer = datetime.datetime(2026, 3, 29, 1) <= naive < datetime.datetime(2026, 10, 25, 1)
         local = naive + datetime.timedelta(hours=2 if summer else 1)
         twice = datetime.datetime(2026, 10, 25, 1) <= naive < datetime.datetime(2026, 10, 25, 2)

@@ -16,9 +16,9 @@ FILES: t.Any = [{"id": "vda", "kind": "disk", "way": "copy"}]
 SOURCE: t.Any = a_node("a")
 
 
-def choose(word: str = "auto", files: t.Any = FILES, source: t.Any = SOURCE, in_place: bool = False, **server: t.Any) -> precopy.Choice:
+def choose(word: str = "auto", files: t.Any = None, source: t.Any = None, in_place: bool = False, **server: t.Any) -> precopy.Choice:
     facts: t.Any = a_server(**server)
-    return precopy.choose(word, facts, files, source, in_place)
+    return precopy.choose(word, facts, FILES if files is None else files, source or SOURCE, in_place)
 
 
 def test_a_running_server_is() -> None:
