@@ -39,7 +39,7 @@ def hold(world: World, guest: GuestState, **variables: object) -> None:
 def check_writes_on(world: World, guest: GuestState) -> None:
     """The guest gets further with its writes on its source."""
     before = world.lab.acked("node1", guest)
-    wait_for("the guest's writes", lambda: world.lab.acked("node1", guest) > before + 20, 15)
+    wait_for("the guest's writes", lambda: world.lab.acked("node1", guest) > before + 5, 15)
 
 
 def check_untouched(world: World, guest: GuestState, begun: float) -> None:

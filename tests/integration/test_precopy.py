@@ -34,8 +34,8 @@ def writing(world: World, name: str, content_mib: int = 20, **disk: object) -> I
     spec = DiskSpec(max(64, content_mib + 44) * MIB, content_mib=content_mib, **disk)  # type: ignore[arg-type]
     guest = world.guest(name, spec)
     try:
-        world.lab.guest_command(guest, "load start 0.02")
-        world.lab.guest_command(guest, "dirty start 8 0.05")
+        world.lab.guest_command(guest, "load start 0.1")
+        world.lab.guest_command(guest, "dirty start 8 0.3")
         yield guest
     finally:
         world.remove(guest)
@@ -108,7 +108,7 @@ def test_link_that_is_cut_for_good(world: World) -> None:
         world.lab.cut("node2")
         try:
             before = world.lab.acked("node1", guest)
-            wait_for("the guest's writes", lambda: world.lab.acked("node1", guest) > before + 20, 15)
+            wait_for("the guest's writes", lambda: world.lab.acked("node1", guest) > before + 5, 15)
             run.finish().refused("runs on untouched")
         finally:
             world.lab.mend("node2")
