@@ -143,7 +143,8 @@ def _hold_fast(journal: Journal, host: LibvirtHost, domain: t.Any) -> None:
     begun = time.monotonic()
     try:
         if kept.get("state") == "begun":
-            host.begin_backup(domain, backup_xml.Backup(f"{host.own_folder(domain)}/{_SOCKET}", kept["scratch"]))
+            kept["socket"] = f"{host.own_folder(domain)}/{_SOCKET}"
+            host.begin_backup(domain, backup_xml.Backup(kept["socket"], kept["scratch"]))
     except ColdmoveError as exc:
         kept.update(state="impossible", reason=str(exc))
     finally:
@@ -246,7 +247,7 @@ def settle(journal: Journal, host: LibvirtHost, server_uuid: str, state: str | N
 def forget(journal: Journal) -> None:
     """The server is gone from this node: end the job, and delete the scratch files that libvirt left behind (in a power loss)."""
     Job(journal, STARTED).cancel()
-    _delete((journal.data.get("proof") or {}).get("scratch", {}).values())
+    _delete_files(journal.data.get("proof") or {})
 
 
 def _end(kept: t.Mapping[str, t.Any], uri: str, server_uuid: str) -> None:
@@ -264,13 +265,18 @@ def _end_backup(kept: t.Mapping[str, t.Any], host: LibvirtHost, domain: t.Any) -
         host.end_backup(domain)
         if stuck or host.is_stuck(domain):
             host.resume(domain)
-    _delete(kept.get("scratch", {}).values())
+    _delete_files(kept)
     return ours
 
 
 def _is_under_way(kept: t.Mapping[str, t.Any], host: LibvirtHost, domain: t.Any) -> bool:
     backup = host.backup(domain)
     return backup is not None and bool(backup.scratch) and backup.scratch == kept.get("scratch")
+
+
+def _delete_files(kept: t.Mapping[str, t.Any]) -> None:
+    """What libvirt deletes with the end of a backup, and leaves behind in a power loss."""
+    _delete([*kept.get("scratch", {}).values(), *([kept["socket"]] if kept.get("socket") else [])])
 
 
 def _delete(paths: t.Iterable[str]) -> None:
