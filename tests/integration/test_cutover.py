@@ -105,7 +105,7 @@ def test_cancel_of_a_run(world: World) -> None:
     """One that is at work is left alone; one that was killed is taken back."""
     with writing(world, "called-off", 40) as guest:
         begun = time.monotonic()
-        run = world.run("cold_migrate", server=guest.name, target_host="node2", bandwidth_limit="2M")
+        run = world.run("cold_migrate", server=guest.name, target_host="node2", precopy="auto", bandwidth_limit="2M")
         run.wait_for("start", STEP)
         world.play("cancel", server=guest.name).refused("another run is at work on it")
         run.kill()

@@ -86,7 +86,7 @@ def test_to_devices_that_are_named(world: World) -> None:
     guest, here = on_devices(world, "on-devices")
     before = definition(world, "node1", guest)
     there = {"vda": garbage(world, "there-a", SIZE + MIB), "vdb": garbage(world, "there-b", ROOM["vdb"])}
-    move: dict[str, Any] = {"server": guest.name, "target_host": "node2", "dest_devices": {guest.name: there}}
+    move: dict[str, Any] = {"server": guest.name, "target_host": "node2", "precopy": "auto", "dest_devices": {guest.name: there}}
 
     run = world.run("cold_migrate", **move)
     run.wait_for("start", "Cutover | Verify the copy and give it its name")

@@ -90,10 +90,11 @@ def test_all_that_was_acknowledged_arrives(world: World, image_format: str) -> N
         end(world, guest)
 
 
+@pytest.mark.nightly
 def test_revert_leads_back_to_what_the_source_had(world: World) -> None:
     """The source's disk is complete at the stop: the held copy has all that was acknowledged there."""
     with writing(world, "goes-back") as guest:
-        world.play("cold_migrate", server=guest.name, target_host="node2").check()
+        world.play("cold_migrate", server=guest.name, target_host="node2", precopy="auto").check()
         told = world.lab.acked("node1", guest)
         world.play("revert", server=guest.name, accept_lost_writes="true").check()
         laws.check_back(world.lab, guest, "node1", [guest.name], status="reverted")
@@ -143,7 +144,7 @@ def test_dest_that_is_full(world: World) -> None:
     try:
         with writing(world, "no-room", 50) as guest:
             begun = time.monotonic()
-            run = world.run("cold_migrate", server=guest.name, target_host="node3", bandwidth_limit="4M", stall_timeout="10")
+            run = world.run("cold_migrate", server=guest.name, target_host="node3", precopy="auto", bandwidth_limit="4M", stall_timeout="10")
             run.wait_for("start", STEP)
             world.lab.fill("node3", 12 * MIB)
             run.finish().refused("no-room", "has no room left", "untouched")

@@ -101,6 +101,7 @@ def test_a_copy_that_differs_leads_back(world: World) -> None:
         laws.check_quiet(world.lab, "node1", "node2")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("when", "task"), [("end", "Start_dest | Start the server on the dest"), ("start", "Prove | Read what the server was started with")])
 def test_killed_during_the_proof(world: World, when: str, task: str) -> None:
     """The node goes on reading without its controller; recover compares, and nothing is left."""
@@ -116,6 +117,7 @@ def test_killed_during_the_proof(world: World, when: str, task: str) -> None:
         check_nothing_left(world, guest, row)
 
 
+@pytest.mark.nightly
 def test_a_copy_that_differs_is_kept_by_recover(world: World) -> None:
     """The controller was killed, nobody knows for how long: recover goes neither way, until the operator stops the server on the dest."""
     with guest_of(world, "undecided", DiskSpec(64 * MIB, format="raw")) as guest:
@@ -132,6 +134,7 @@ def test_a_copy_that_differs_is_kept_by_recover(world: World) -> None:
         laws.check_back(world.lab, guest, "node1", [guest.name])
 
 
+@pytest.mark.nightly
 def test_a_guest_that_was_stopped_meanwhile(world: World) -> None:
     """What it was started with is gone with its QEMU: told, kept in the record, and no failure."""
     with guest_of(world, "stopped", DiskSpec(160 * MIB, content_mib=100)) as guest:
