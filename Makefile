@@ -46,8 +46,8 @@ build: setup ## build the collection, check what is in it, install it, import it
 integration: setup ## pytest on the lab
 	@$(GATES) integration
 
-nightly: setup ## all of pytest on the lab: what `make test` has no time for, and every point at which a run is killed (two hours)
-	@COLDMOVE_NIGHTLY=1 $(GATES) integration
+nightly: setup ## all tests on the lab: what `make test` has no time for, and every point at which a run is killed (hours)
+	@COLDMOVE_NIGHTLY=1 $(GATES) integration molecule
 
 molecule: setup ## the molecule scenarios on the lab
 	@$(GATES) molecule
