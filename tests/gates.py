@@ -36,9 +36,9 @@ NEWEST_LOCK = threading.Lock()
 #: Whether what a change has no time for is tested as well.
 NIGHT = os.environ.get("COLDMOVE_NIGHTLY", "")
 #: No test on the lab is begun after so many minutes of a day's run. A slow machine comes to the end of all of them only at night.
-DAY_MINUTES = 30
+DAY_MINUTES = 20
 #: Scenarios whose verbs the tests on the lab show too.
-NIGHTLY_SCENARIOS = ("evacuate", "many", "selection", "stopped", "unconfirmed")
+NIGHTLY_SCENARIOS = ("evacuate", "many", "revert", "selection", "stopped", "unconfirmed")
 #: Told to all commands, and by them to the labs that they bring up.
 RUN = str(os.getpid())
 NEWER_PYTHONS = ("3.14", "3.13", "3.12")
