@@ -69,6 +69,8 @@ class Relay:
     def close(self) -> None:
         """Close it, if it still stands, and take the socket away."""
         self.break_off()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits there
         self._listener.close()
         self._here.unlink(missing_ok=True)
 
@@ -87,19 +89,27 @@ class Relay:
         return listener
 
     def _serve(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # close() came before anybody did
             client, _address = self._listener.accept()
-            server = socket.socket(socket.AF_UNIX)
-            with self._guard:
-                self._ends = [client, server]
+            with client, socket.socket(socket.AF_UNIX) as server:
+                self._hand_on(client, server)
+
+    def _hand_on(self, client: socket.socket, server: socket.socket) -> None:
+        """In both directions, until both are at their end: no descriptor may be closed that the other thread still reads from."""
+        with self._guard:
+            self._ends = [client, server]
+            if self.ended:
+                return
+        try:
             server.connect(self._there)
         except OSError as exc:
-            self.problem = str(exc)
-            self._end("server")
+            self._end("server", str(exc))
             return
         self._moved_at = time.monotonic()
-        threading.Thread(target=self._pump, args=(server, client, self._replies, "server"), daemon=True).start()
+        answers = threading.Thread(target=self._pump, args=(server, client, self._replies, "server"), daemon=True)
+        answers.start()
         self._pump(client, server, self._requests, "client")
+        answers.join()
 
     def _pump(self, source: socket.socket, target: socket.socket, stream: Requests | Replies, name: Ended) -> None:
         buffer = memoryview(bytearray(_PIECE))
@@ -111,11 +121,9 @@ class Relay:
             self._end(name)
         except OSError as exc:
             # Whichever end a send failed at is the one that is gone.
-            self.problem = self.problem or str(exc)
-            self._end("server" if name == "client" else "client")
+            self._end("server" if name == "client" else "client", str(exc))
         except ColdmoveError as exc:
-            self.problem = str(exc)
-            self._end("broken")
+            self._end("broken", str(exc))
 
     def _send(self, target: socket.socket, piece: memoryview, counted: bool) -> None:
         at = 0
@@ -125,12 +133,14 @@ class Relay:
         if counted:
             self.sent_bytes += len(piece)
 
-    def _end(self, by: Ended) -> None:
+    def _end(self, by: Ended, problem: str = "") -> None:
+        """Both directions end; why is what was seen first."""
         with self._guard:
-            # A server closes as soon as it is told; its end may be seen first.
-            self.ended = self.ended or ("client" if self._requests.parted else by)
-            ends, self._ends = self._ends, []
+            if not self.ended:
+                # A server closes as soon as it is told; its end may be seen first.
+                self.ended = "client" if self._requests.parted else by
+                self.problem = problem
+            ends = list(self._ends)
         for end in ends:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            end.close()

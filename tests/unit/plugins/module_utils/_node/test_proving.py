@@ -27,6 +27,8 @@ SERVER = "00000000-0000-4000-8000-000000000001"
 MIB = 1024 * 1024
 Content = bytes
 
+needs_nbd = pytest.mark.skipif(not (shutil.which("qemu-nbd") and exports.HAS_NBD), reason="qemu-nbd and the Python library nbd (libnbd) are needed")
+
 
 class Host:
     """A libvirt whose one server, with what is known of it, lies in a file. It serves a backup with qemu-nbd, from a copy of the disk."""
@@ -159,6 +161,7 @@ def check_nothing_left(host: Host) -> None:
     assert list(host.root.glob("*coldmove-proof*")) == []
 
 
+@needs_nbd
 def test_what_the_server_was_started_with_is_read_while_it_writes(host: Host, journal: Journal) -> None:
     before = host.disk.read_bytes()
     told = start(host, journal)
@@ -172,6 +175,7 @@ def test_what_the_server_was_started_with_is_read_while_it_writes(host: Host, jo
     check_nothing_left(host)
 
 
+@needs_nbd
 def test_of_a_disk_that_has_grown_what_crossed_counts(host: Host, journal: Journal) -> None:
     crossed = host.disk.read_bytes()
     host.disk.write_bytes(crossed + bytes(8 * MIB))
@@ -179,6 +183,7 @@ def test_of_a_disk_that_has_grown_what_crossed_counts(host: Host, journal: Journ
     assert result()["digests"]["vda"]["digest"] == digest_of(crossed, host.root)
 
 
+@needs_nbd
 def test_a_disk_that_is_smaller_than_what_crossed_is_not_proven(host: Host, journal: Journal) -> None:
     start(host, journal, {"vda": 13 * MIB})
     found = result()
@@ -304,6 +309,7 @@ def test_after_a_power_loss_its_files_go_without_libvirt(host: Host, journal: Jo
     assert not scratch.exists()
 
 
+@needs_nbd
 def test_killed_anywhere_the_guest_goes_on(host: Host, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """The step is killed before each of its writes; the next one (as recover does it, which names no disks) leaves a guest that runs, whatever was proven."""
     before = host.disk.read_bytes()
