@@ -201,7 +201,7 @@ for folder in ("/run/coldmove/exports", "/var/lib/coldmove/channel/offers"):
 def test_no_local_account_reaches_a_transfer(world: World) -> None:
     """While a copy is in flight, an ordinary account reaches neither end, though it is told the sockets' names; root does."""
     guest = world.guest("watched", DiskSpec(96 * MIB, content_mib=60))
-    run = world.run("cold_migrate", server="watched", target_host="node2", precopy="never", bandwidth_limit="6M")
+    run = world.run("cold_migrate", server="watched", target_host="node2", bandwidth_limit="6M")
     try:
         run.wait_for("start", "Cutover | Copy")
         offers = "/var/lib/coldmove/channel/offers"

@@ -43,7 +43,7 @@ def guest_of(world: World, name: str, content_mib: int = 60, node: str = "node1"
 
 def copying(world: World, *wanted: tuple[GuestState, str], limit: str = "3M", stall: str = "60") -> list[Run]:
     """A cold_migrate for each guest to its dest, all in the middle of their copies, which take twenty seconds unless told."""
-    variables = {"precopy": "never", "bandwidth_limit": limit, "stall_timeout": stall}
+    variables = {"bandwidth_limit": limit, "stall_timeout": stall}
     runs = [world.run("cold_migrate", server=guest.name, target_host=dest, **variables) for guest, dest in wanted]
     try:
         for run, (guest, _dest) in zip(runs, wanted, strict=True):
@@ -115,7 +115,7 @@ def test_disk_fills(world: World) -> None:
     world.lab.limit("node3", 160 * MIB)
     try:
         with guest_of(world, "filled", 50) as guest:
-            run = world.run("cold_migrate", server=guest.name, target_host="node3", precopy="never", bandwidth_limit="6M", stall_timeout="10")
+            run = world.run("cold_migrate", server=guest.name, target_host="node3", bandwidth_limit="6M", stall_timeout="10")
             run.wait_for("start", COPY)
             world.lab.fill("node3", 12 * MIB)
             run.finish().refused("filled", "back on node1")
@@ -137,7 +137,7 @@ def test_dest_cannot_start(world: World) -> None:
 def test_flipped_byte(world: World) -> None:
     """A byte that changes on the dest before the verification is found: the copy is not used, the server is back."""
     with guest_of(world, "flipped", 30) as guest:
-        run = world.run("cold_migrate", server=guest.name, target_host="node2", precopy="never", bandwidth_limit="10M")
+        run = world.run("cold_migrate", server=guest.name, target_host="node2", bandwidth_limit="10M")
         # The job of the copy ends before the next step begins; in between the file is ours.
         run.wait_for("start", COPY)
         temporary = world.lab.images("node2")

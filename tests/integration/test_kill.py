@@ -126,7 +126,7 @@ def moves(prepared: World, request: pytest.FixtureRequest) -> Iterator[dict[str,
         guests = list(pool.map(lambda point: world.guest(point.name, point.disk, shutdown=point.shutdown), points))
     jobs = []
     for point, guest in zip(points, guests, strict=True):
-        jobs.append(("cold_migrate", point, guest, {"target_host": "node2", "precopy": "never", "bandwidth_limit": "12M" if point.disk is BIG else ""}))
+        jobs.append(("cold_migrate", point, guest, {"target_host": "node2", "bandwidth_limit": "12M" if point.disk is BIG else ""}))
     killed = strike_all(world, jobs)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         again = pool.submit(take_up, world, "cold_migrate", [one for one in killed if one.point.then == "again"], target_host="node2")

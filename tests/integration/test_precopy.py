@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-STEP = "Precopy | Bring the disks in step"
+STEP = "In step | Wait until source and dest are in step"
 
 
 @contextlib.contextmanager
