@@ -197,8 +197,12 @@ class TreeMemory:
 
 def _tree(pid: str) -> t.Iterator[str]:
     yield pid
-    for task in Path(f"/proc/{pid}/task").glob("*"):
-        for child in _read(f"{task}/children").split():
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:  # it is gone
+        return
+    for task in tasks:
+        for child in _read(f"/proc/{pid}/task/{task}/children").split():
             yield from _tree(child)
 
 
