@@ -20,9 +20,11 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.text import human_bytes, human_seconds
+from ansible_collections.coldmove.libvirt.plugins.plugin_utils._ahead import load_filters
 from ansible_collections.coldmove.libvirt.plugins.plugin_utils._run_identity import run_identity
 
 display = Display()
+load_filters()  # this file is read by the process that forks all others
 
 RECORD_MODULE = "coldmove.libvirt.migration_record"
 #: Patience with a node that is silent for a moment. Jobs go on without us: with them there is more.

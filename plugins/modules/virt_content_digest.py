@@ -57,7 +57,7 @@ options:
     elements: str
     default: []
   follow:
-    description: Whether to return the job. With V(false) it is only begun; another call follows it.
+    description: Whether to return the job until it is done. With V(false) it is returned if it is done at once; otherwise another call follows it.
     type: bool
     default: true
   outcome:
@@ -100,7 +100,7 @@ job:
     - The result has digests, by file id, each with algorithm, digest, virtual_bytes, read_bytes and seconds.
     - With O(of=started) it also has impossible, which says why digests are missing, and is None if none is.
   type: dict
-  returned: O(state=present) and O(follow=true)
+  returned: O(state=present), with O(follow=false) only once it is done
 """
 
 import typing as t
@@ -114,6 +114,9 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments i
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job, Work
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal, step
 
+#: How long who does not follow a job waits for a small one.
+MOMENT_SECONDS = 0.5
+
 
 def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     """Reach ``params['state']``; the module's result."""
@@ -125,10 +128,10 @@ def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
         result = {"changed": False, "job": {"name": job.name, "state": "done", "result": {"digests": {}, "impossible": impossible}}}
         return result if params["follow"] else {"changed": False}
     before = job.status()["state"]
-    if not params["follow"]:
-        job.ensure_started(work_of(journal, params))
-        return {"changed": before not in ("running", "done")}
-    return {"job": follow(job, work_of(journal, params), params), "changed": before != "done"}
+    status = follow(job, work_of(journal, params), params if params["follow"] else {**params, "wait_seconds": MOMENT_SECONDS})
+    if status["state"] == "running" and not params["follow"]:
+        return {"changed": before != "running"}
+    return {"job": status, "changed": before != "done"}
 
 
 def work_of(journal: Journal, params: dict[str, t.Any]) -> Work:

@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Defines a domain from another node's XML after mapping disk paths, networks, the NVRAM path and flavor values. All else in the XML is kept.
   - The wanted and the existing definition are compared canonically, so that defining an already defined domain changes nothing.
+  - With O(start) the same call starts it.
   - Undefining keeps NVRAM and TPM state unless told otherwise, and refuses a domain that runs or that has a managed-save image or snapshots.
 author: coldmove contributors (@coldmove)
 extends_documentation_fragment:
@@ -33,6 +34,20 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  start:
+    description:
+      - Start the domain once it is defined, as M(coldmove.libvirt.virt_power) does with its defaults. In a step of a migration this is its commit point.
+      - With the guest off every call of a module is downtime, so this is not one of its own.
+    type: bool
+    default: false
+  proof_disks:
+    description: With O(start), disks of which the start is to be proven afterwards, see M(coldmove.libvirt.virt_power).
+    type: dict
+    default: {}
+  stall_timeout:
+    description: With O(proof_disks), give up reading when it has got no further for so many seconds.
+    type: int
+    default: 120
   xml:
     description:
       - The domain XML, as C(virsh dumpxml --inactive --security-info) gives it.
@@ -103,15 +118,69 @@ xml:
     - With O(state=absent) the definition that was there, or none.
   type: str
   returned: success
+state_before:
+  description: Power state before.
+  type: str
+  returned: with O(start)
+state:
+  description: Power state now.
+  type: str
+  returned: with O(start)
+seconds:
+  description: How long it took until the guest was running.
+  type: float
+  returned: with O(start)
+since_reached_seconds:
+  description: How long the module went on afterwards. Who measures downtime by when the tasks ended, subtracts it.
+  type: float
+  returned: with O(start)
+reached_at:
+  description: When the guest was running, by the node's clock.
+  type: str
+  returned: with O(start)
+proof:
+  description: V(begun) if O(proof_disks) are held fast and read, V(impossible) if not. None if nothing is to be proven.
+  type: str
+  returned: with O(start) in a step of a migration
+proof_error:
+  description: Why it is impossible.
+  type: str
+  returned: with O(start) in a step of a migration
+paused_seconds:
+  description: How long the guest was kept waiting for it, which is downtime.
+  type: float
+  returned: with O(start) in a step of a migration
 """
+
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import domain_xml
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import definition, known
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import MIGRATION_ARGS, step
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import definition, known, power, proving
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import MIGRATION_ARGS, Journal, step
+
+
+def reach(host: libvirt_host.LibvirtHost, params: dict[str, t.Any], journal: Journal | None, check_mode: bool) -> dict[str, t.Any]:
+    """Reach ``params['state']``, and start what is to be started; the module's result."""
+    if params["state"] == "absent":
+        result = definition.absent(host, params, check_mode)
+        if journal:
+            # Taken back: for whoever recovers this migration later, it has not been started here.
+            journal.note(starting=False, started=False, defined_disks=None)
+        return result
+    if journal:
+        params["placement"] = params["placement"] or journal.data.get("placement")
+        known.note(filter(None, [domain_xml.identity(params["xml"])[0]]))
+    result = definition.present(host, params, check_mode)
+    if journal:
+        journal.note(defined_disks=sorted(domain_xml.disk_paths(result["xml"])))
+    if not params["start"] or check_mode:
+        return result
+    started = power.start(host, result["uuid"], journal=journal, proof=proving.order_of(params))
+    return {**result, **started, "changed": result["changed"] or started["changed"]}
 
 
 def main() -> None:
@@ -122,6 +191,9 @@ def main() -> None:
             **MIGRATION_ARGS,
             **definition.EDIT_ARGS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "start": {"type": "bool", "default": False},
+            "proof_disks": {"type": "dict", "default": {}},
+            "stall_timeout": {"type": "int", "default": 120},
             "xml": {"type": "str"},
             "uuid": {"type": "str"},
             "name": {"type": "str"},
@@ -140,18 +212,8 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("libvirt"), exception=libvirt_host.LIBVIRT_IMPORT_ERROR)
     shown = definition.shown(module.params)
     try:
-        reach = definition.present if module.params["state"] == "present" else definition.absent
         with step(module.params, module.check_mode) as journal, libvirt_host.connected(module.params["uri"]) as host:
-            if journal and module.params["placement"] is None:
-                module.params["placement"] = journal.data.get("placement")
-            if journal and module.params["state"] == "present":
-                known.note(filter(None, [domain_xml.identity(module.params["xml"])[0]]))
-            result = reach(host, module.params, module.check_mode)
-            if journal and module.params["state"] == "absent":
-                # Taken back: for whoever recovers this migration later, it has not been started here.
-                journal.note(starting=False, started=False, defined_disks=None)
-            elif journal:
-                journal.note(defined_disks=sorted(domain_xml.disk_paths(result["xml"])))
+            result = reach(host, module.params, journal, module.check_mode)
         module.exit_json(invocation=shown, **result)
     except ColdmoveError as exc:
         module.fail_json(msg=str(exc), invocation=shown, **exc.result)

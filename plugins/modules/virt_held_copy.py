@@ -11,6 +11,7 @@ short_description: Hold, restore or delete the source copy of a moved server
 version_added: 0.1.0
 description:
   - Holding sets the files of a server that is off aside under names that the record keeps and undefines the domain, NVRAM and TPM state kept.
+    With O(shutdown) the same call shuts the server down first.
     Neither C(virsh start), nor autostart, nor a human in a hurry can start it then.
   - Restoring brings the files, the definition and the autostart flag back. It does not start the server.
   - Deleting removes exactly the files that were set aside.
@@ -46,6 +47,20 @@ options:
     description: UUID of the server.
     type: str
     required: true
+  shutdown:
+    description:
+      - With O(state=held), shut the server down first if it is not off, as M(coldmove.libvirt.virt_power) does. Otherwise a server that runs is refused.
+      - With the guest off every call of a module is downtime, so this is not one of its own.
+    type: bool
+    default: false
+  shutdown_timeout:
+    description: Seconds that the guest is given to shut down by itself, then it is powered off. With V(0) it is not asked.
+    type: float
+    default: 60
+  shutdown_retry_interval:
+    description: Seconds between two requests to shut down.
+    type: float
+    default: 10
   definition:
     description:
       - The domain XML as the record keeps it.
@@ -85,6 +100,22 @@ mirrored:
     - Empty if there was no precopy, or if one of them was not in step to the end.
   type: dict
   returned: O(state=held)
+seconds:
+  description: How long it took until the guest was off.
+  type: float
+  returned: the server was shut down
+since_reached_seconds:
+  description: How long the module went on afterwards. Who measures downtime by when the tasks ended, subtracts it.
+  type: float
+  returned: the server was shut down
+graceful:
+  description: Whether the guest shut down by itself.
+  type: bool
+  returned: the server was shut down
+method:
+  description: What stopped it, V(acpi), V(agent) or V(power_off).
+  type: str
+  returned: the server was shut down
 deleted:
   description: Paths that were deleted.
   type: list
@@ -101,13 +132,14 @@ job:
   returned: O(state=merged)
 """
 
+import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, holding, merging, mirroring, proving
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, holding, merging, mirroring, power, proving
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.arguments import FILES_ARG, JOB_ARGS, follow
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.files import owner_of
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
@@ -131,10 +163,20 @@ def reach(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
         return {"changed": bool(deleted), "deleted": deleted, "kept": kept}
     with libvirt_host.connected(params["uri"]) as host:
         if params["state"] == "held":
-            changed = holding.hold(journal, host, server, files)
-            owners = {file["id"]: owner_of(file["held_path"]) for file in files}
-            return {"changed": changed, "owners": owners, "mirrored": mirroring.conclude(journal)}
+            return hold(journal, host, params)
         return {"changed": holding.restore(journal, host, server, files, params["definition"], params["autostart"])}
+
+
+def hold(journal: Journal, host: libvirt_host.LibvirtHost, params: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Shut the server down if that is wanted, and hold it."""
+    files, server, stopped, since = params["files"], params["server_uuid"], {}, time.monotonic()
+    if params["shutdown"] and host.state(server) not in (None, "shutoff"):
+        stopped = power.stop(host, server, power.Stop(params["shutdown_timeout"], params["shutdown_retry_interval"], "auto", True))
+        since = time.monotonic() - stopped["since_reached_seconds"]
+    changed = holding.hold(journal, host, server, files)
+    owners = {file["id"]: owner_of(file["held_path"]) for file in files}
+    result = {**stopped, "changed": changed or bool(stopped), "owners": owners, "mirrored": mirroring.conclude(journal)}
+    return {**result, "since_reached_seconds": round(time.monotonic() - since, 3)} if stopped else result
 
 
 def merge(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -161,6 +203,9 @@ def main() -> None:
             "state": {"type": "str", "choices": ["held", "restored", "absent", "merged"], "required": True},
             "server_uuid": {"type": "str", "required": True},
             "files": FILES_ARG,
+            "shutdown": {"type": "bool", "default": False},
+            "shutdown_timeout": {"type": "float", "default": 60},
+            "shutdown_retry_interval": {"type": "float", "default": 10},
             "definition": {"type": "str", "no_log": True},
             "autostart": {"type": "bool", "default": False},
             "stall_timeout": {"type": "int", "default": 120},
@@ -168,6 +213,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if module.params["shutdown_retry_interval"] <= 0:
+        module.fail_json(msg="shutdown_retry_interval must be more than 0 seconds. Nothing was changed.")
     try:
         with step(module.params, module.check_mode) as journal:
             result = reach(journal, module.params) if journal else {"changed": True, "deleted": [], "kept": []}

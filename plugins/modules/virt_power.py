@@ -174,7 +174,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal imp
 def reach(host: libvirt_host.LibvirtHost, params: dict[str, t.Any], journal: Journal | None) -> dict[str, t.Any]:
     """Reach the power state, if one is wanted."""
     if params["state"] == "running":
-        proof = proving.Order({target: int(length) for target, length in params["proof_disks"].items()}, params["uri"], params["stall_timeout"])
+        proof = proving.order_of(params)
         return power.start(host, params["server"], params["start_timeout"], params["settle_seconds"], journal, params["commit_point"], proof)
     if params["state"] == "shutoff":
         how = power.Stop(params["shutdown_timeout"], params["shutdown_retry_interval"], params["method"], params["power_off"])
@@ -205,8 +205,8 @@ def main() -> None:
             "shutdown_retry_interval": {"type": "float", "default": 10},
             "method": {"type": "str", "choices": ["auto", "acpi", "agent"], "default": "auto"},
             "power_off": {"type": "bool", "default": True},
-            "start_timeout": {"type": "float", "default": 60},
-            "settle_seconds": {"type": "float", "default": 1},
+            "start_timeout": {"type": "float", "default": power.START_TIMEOUT_SECONDS},
+            "settle_seconds": {"type": "float", "default": power.SETTLE_SECONDS},
             "commit_point": {"type": "bool", "default": True},
             "proof_disks": {"type": "dict", "default": {}},
             "stall_timeout": {"type": "int", "default": 120},

@@ -118,7 +118,7 @@ def comparison(results: Results) -> list[Row]:
     return rows
 
 
-PARTS = ("shutdown", "hold", "copy", "verify", "record", "define", "start", "between")
+PARTS = ("hold", "copy", "verify", "record", "start", "between")
 
 
 def added(cell: Cell) -> float:

@@ -113,13 +113,11 @@ def cold(stage: Stage, image: Image) -> Sample:
 
 #: Tasks of the downtime, by how their names end.
 WINDOW = {
-    "Shut the guest down": "shutdown",
-    "Hold the source copy": "hold",
+    "Shut the guest down and hold the source copy": "hold",
     "Copy": "copy",
     "Verify the copy and give it its name": "verify",
     "Record that the copy is complete": "record",
-    "Define the server on the dest": "define",
-    "Start the server on the dest": "start",
+    "Define the server on the dest": "start",
 }
 
 

@@ -102,7 +102,7 @@ def test_a_copy_that_differs_leads_back(world: World) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(("when", "task"), [("end", "Start_dest | Start the server on the dest"), ("start", "Prove | Read what the server was started with")])
+@pytest.mark.parametrize(("when", "task"), [("end", "Define_dest | Define the server on the dest"), ("start", "Prove | Read what the server was started with")])
 def test_killed_during_the_proof(world: World, when: str, task: str) -> None:
     """The node goes on reading without its controller; recover compares, and nothing is left."""
     with guest_of(world, f"orphan{when}", DiskSpec(160 * MIB, content_mib=100)) as guest:
@@ -122,7 +122,7 @@ def test_a_copy_that_differs_is_kept_by_recover(world: World) -> None:
     """The controller was killed, nobody knows for how long: recover goes neither way, until the operator stops the server on the dest."""
     with guest_of(world, "undecided", DiskSpec(64 * MIB, format="raw")) as guest:
         run = spoiled(world, guest)
-        run.wait_for("end", "Start_dest | Start the server on the dest")
+        run.wait_for("end", "Define_dest | Define the server on the dest")
         run.kill()
         world.play("recover", server=guest.name).refused("disk vda of undecided", "differs from the held copy on node1")
         assert world.lab.running_on(guest) == ["node2"]
@@ -139,7 +139,7 @@ def test_a_guest_that_was_stopped_meanwhile(world: World) -> None:
     """What it was started with is gone with its QEMU: told, kept in the record, and no failure."""
     with guest_of(world, "stopped", DiskSpec(160 * MIB, content_mib=100)) as guest:
         run = world.run("cold_migrate", server=guest.name, target_host="node2", **MIRRORED)
-        run.wait_for("end", "Start_dest | Start the server on the dest")
+        run.wait_for("end", "Define_dest | Define the server on the dest")
         run.kill()
         row = laws.record(world.lab, guest)
         # As if the node had lost its power right after the start: neither the job nor QEMU has got to its end.

@@ -88,11 +88,6 @@ def off(world: World, guest: GuestState) -> bool:
     return not world.lab.running_on(guest)
 
 
-def defined(world: World, guest: GuestState) -> bool:
-    """The node's libvirt knows it again."""
-    return world.lab.guest_state("node1", guest) is not None
-
-
 def on(world: World, guest: GuestState) -> bool:
     """A QEMU of the guest is seen."""
     return bool(world.lab.running_on(guest))
@@ -110,11 +105,11 @@ def merging(world: World, guest: GuestState) -> bool:
 AWAY_POINTS = [
     Sized("away-named", "Write down every name that will be used", "end", "again", target="node2"),
     Sized("away-offered", OFFER, "end", "recover", "back", target="node2"),
-    Sized("away-held", "Hold the source copy", "end", "again", target="node2"),
+    Sized("away-held", "hold the source copy", "end", "again", target="node2"),
     Sized("away-committing", COMMIT, committed, "again", target="node2"),
     Sized("away-committed", COMMIT, "end", "recover", "back", target="node2", format="raw"),
     Sized("away-complete", "Record that the copy is complete", "end", "again", target="node2", flavor="m1.noswap"),
-    Sized("away-started", "Start_dest | Start the server on the dest", "end", "recover", target="node2"),
+    Sized("away-started", "Define_dest | Define the server on the dest", "end", "recover", target="node2"),
 ]
 SAME_POINTS = [
     Sized("accepted", "Open the record and claim the capacity", "end", "recover", "back"),
@@ -122,21 +117,18 @@ SAME_POINTS = [
     Sized("making", OFFER, overlaid, "recover", "back"),
     Sized("offered", OFFER, "end", "again"),
     Sized("migrating", "Record that the copy begins", "end", "again"),
-    Sized("off", "Shut the guest down", off, "again"),
-    Sized("shut", "Shut the guest down", "end", "recover", "back"),
-    Sized("holding", "Hold the source copy", swap_aside, "again", unstartable=True),
-    Sized("holding-back", "Hold the source copy", swap_aside, "recover", "back", flavor="m1.noswap", unstartable=True),
-    Sized("held", "Hold the source copy", "end", "again", format="raw", unstartable=True),
+    Sized("off", "hold the source copy", off, "again"),
+    Sized("holding", "hold the source copy", swap_aside, "again", unstartable=True),
+    Sized("holding-back", "hold the source copy", swap_aside, "recover", "back", flavor="m1.noswap", unstartable=True),
+    Sized("held", "hold the source copy", "end", "again", format="raw", unstartable=True),
     Sized("swapping", COMMIT, swap_anew, "recover", "back", unstartable=True),
     Sized("committed", COMMIT, "end", "recover", "back", format="raw", unstartable=True),
     Sized("committed-more", COMMIT, "end", "again", unstartable=True),
     Sized("complete", "Record that the copy is complete", "end", "again", flavor="m1.noswap", unstartable=True),
-    Sized("defined", "Define_dest | Define the server on the dest", defined, "recover", "back"),
-    Sized("defined-more", "Define_dest | Define the server on the dest", "end", "again"),
-    Sized("starting", "Start_dest | Start the server on the dest", on, "again"),
-    Sized("started", "Start_dest | Start the server on the dest", "end", "recover"),
+    Sized("starting", "Define_dest | Define the server on the dest", on, "again"),
+    Sized("started", "Define_dest | Define the server on the dest", "end", "recover"),
     Sized("written", "Write the outcome into the record", "end", "again"),
-    Sized("off-held", "Hold the source copy", "end", "again", runs=False, unstartable=True),
+    Sized("off-held", "hold the source copy", "end", "again", runs=False, unstartable=True),
     Sized("off-complete", "Record that the copy is complete", "end", "recover", "back", runs=False, unstartable=True),
     Sized("off-defined", "Define_dest | Define the server on the dest", "end", "recover", runs=False),
 ]
@@ -283,9 +275,9 @@ REVERT_POINTS = [
 ]
 #: Then their node loses its power, all at once.
 LOST_POINTS = [
-    Sized("lost-held", "Hold the source copy", "end", "recover", "back", node="node3", target="node3", unstartable=True),
+    Sized("lost-held", "hold the source copy", "end", "recover", "back", node="node3", target="node3", unstartable=True),
     Sized("lost-complete", "Record that the copy is complete", "end", "recover", "back", node="node3", target="node3"),
-    Sized("lost-started", "Start_dest | Start the server on the dest", "end", "recover", node="node3", target="node3"),
+    Sized("lost-started", "Define_dest | Define the server on the dest", "end", "recover", node="node3", target="node3"),
     Sized("lost-merging", MERGE, merging, "recover", node="node3", target="node3"),
     Sized("lost-off-merging", MERGE, merging, "recover", node="node3", target="node3", runs=False),
     Sized("lost-restored", "Restore_source | Bring the held copy back", "end", "recover", node="node3", target="node3"),

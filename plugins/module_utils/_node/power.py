@@ -23,6 +23,8 @@ Result = dict[str, t.Any]
 
 #: Reading the state takes no lock in libvirt and costs a tenth of a millisecond; every poll that comes late is downtime.
 POLL_SECONDS = 0.05
+#: How long a guest may take to be running, and must then keep running.
+START_TIMEOUT_SECONDS, SETTLE_SECONDS = 60, 1
 
 
 class _Reached(t.NamedTuple):
@@ -84,7 +86,13 @@ def permitted(server_uuid: str) -> t.Iterator[None]:
 
 
 def start(
-    host: LibvirtHost, server: str, timeout: float, settle: float, journal: Journal | None, commit_point: bool = True, proof: proving.Order | None = None
+    host: LibvirtHost,
+    server: str,
+    timeout: float = START_TIMEOUT_SECONDS,
+    settle: float = SETTLE_SECONDS,
+    journal: Journal | None = None,
+    commit_point: bool = True,
+    proof: proving.Order | None = None,
 ) -> Result:
     """Start unless it runs; success only if it is still running after ``settle`` seconds.
 

@@ -44,6 +44,11 @@ class Order(t.NamedTuple):
     stall_timeout: float
 
 
+def order_of(params: t.Mapping[str, t.Any]) -> Order:
+    """What a module was told to prove."""
+    return Order({target: int(length) for target, length in params["proof_disks"].items()}, params["uri"], params["stall_timeout"])
+
+
 # --- the start
 
 
@@ -102,7 +107,7 @@ def begin_reading(journal: Journal, host: LibvirtHost, domain: t.Any, order: Ord
 
 
 def outcome(journal: Journal) -> dict[str, t.Any]:
-    """What virt_power tells of it."""
+    """What the module that starts the server tells of it."""
     kept = journal.data.get("proof") or {}
     return {"proof": kept.get("state"), "proof_error": kept.get("reason") or None, "paused_seconds": kept.get("paused_seconds")}
 
