@@ -77,7 +77,7 @@ def moves(prepared: World, request: pytest.FixtureRequest) -> Iterator[dict[str,
         guests = list(pool.map(lambda point: world.guest(point.name, point.disk), points))
     jobs = []
     for point, guest in zip(points, guests, strict=True):
-        world.lab.guest_command(guest, "load start 0.1")
+        world.lab.guest_command(guest, "load start 0.5")
         jobs.append(("cold_migrate", point, guest, {"target_host": "node2", "precopy": "always", "bandwidth_limit": "12M" if point.disk is BIG else ""}))
     killed = strike_all(world, jobs)
     take_up(world, "cold_migrate", [one for one in killed if one.point.then == "again"], target_host="node2")
