@@ -55,7 +55,7 @@ def offer(
             elif file["way"] != "overlay":  # that is on the storage as soon as it is there
                 Path(file["temp_path"]).unlink(missing_ok=True)
         journal.note(images=[])  # a precopy that went into them is lost with them
-    journal.note(booted=nodefiles.boot_mark())
+    journal.note(booted=nodefiles.boot_mark(), instances_path=instances_path)
     if precopy is not None:
         _choose_images(journal, waiting, precopy)
     for file in waiting:

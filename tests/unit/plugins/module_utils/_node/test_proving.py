@@ -230,6 +230,24 @@ def test_without_room_for_what_is_overwritten_nothing_is_held_fast(host: Host, j
     assert "bytes free" in told["proof_error"]
 
 
+@pytest.mark.parametrize("told_of_a_place", [True, False])
+def test_beside_a_device_there_is_no_room(host: Host, journal: Journal, monkeypatch: pytest.MonkeyPatch, told_of_a_place: bool) -> None:
+    """A scratch file lies where the node keeps its images then, if it was told where that is."""
+    monkeypatch.setattr(proving.qemu_img, "is_device", str(host.disk).__eq__)
+    place = host.root / "images"
+    place.mkdir()
+    if told_of_a_place:
+        journal.note(instances_path=str(place))
+    told = start(host, journal)
+    assert told["state"] == "running"
+    if told_of_a_place:
+        (name,) = host.known("scratch").values()
+        assert Path(name).parent == place
+        assert (told["proof"], told["proof_error"]) == ("begun", None)
+    else:
+        assert (told["proof"], "no other place" in told["proof_error"]) == ("impossible", True)
+
+
 def test_without_disks_to_prove_a_start_is_what_it_was(host: Host, journal: Journal) -> None:
     assert start(host, journal, {})["proof"] is None
     assert "pausing" not in journal.data
