@@ -13,6 +13,7 @@ import concurrent.futures
 import contextlib
 import hashlib
 import os
+import queue
 import signal
 import subprocess
 import tempfile
@@ -37,9 +38,13 @@ STOP_TIMEOUT_SECONDS = 60.0
 CONNECT_TIMEOUT_SECONDS = 20.0
 #: The unit of the content digest.
 DIGEST_BLOCK = 4 * 1024 * 1024
-#: Blocks that are hashed at a time.
+#: Blocks that are read and hashed at a time, each over a connection of its own.
 DIGEST_THREADS = 2
-_ZEROES = bytes(DIGEST_BLOCK)
+#: What content is known by. CPUs have instructions for it: 1.4 GiB/s of one core, where Python's blake2b, which uses none, made 0.45.
+content_hash = hashlib.sha256
+#: What one request of a digest reads: it stays in the CPU's cache until it is hashed. Requests of 4 MiB took twice the CPU time at both ends.
+_PIECE = 256 * 1024
+_ZEROES = bytes(_PIECE)
 _STATE_ZERO = 2  # NBD_STATE_ZERO of the base:allocation context: reads as zeroes
 
 
@@ -143,7 +148,7 @@ def probe(socket: str, name: str) -> int:
 def content_digest(path: str, image_format: str, report: t.Callable[[int, int], None], size_bytes: int | None = None) -> dict[str, t.Any]:
     """A digest of what a guest would read from ``path``: ``{algorithm, digest, virtual_bytes, read_bytes, seconds}``.
 
-    blake2b over the blake2b of each 4 MiB block; a block of zeroes counts the same whether it is a hole, a zero cluster
+    SHA-256 over the SHA-256 of each 4 MiB block; a block of zeroes counts the same whether it is a hole, a zero cluster
     or written zeroes, so that two images of one content have one digest whatever their layout. Holes are not read.
     ``report(done, total)`` is called after each block. ``size_bytes``: see image_options(). Raises ColdmoveError.
     """
@@ -156,13 +161,14 @@ def content_digest(path: str, image_format: str, report: t.Callable[[int, int], 
 def served_digest(socket: str, name: str, report: t.Callable[[int, int], None], length: int | None = None) -> dict[str, t.Any]:
     """The same of an export that somebody serves on the unix ``socket``; with ``length`` of its first so many bytes, as if there were no more."""
     begun = time.monotonic()
-    with connected(socket, name, extents=True) as handle:
+    with connected(socket, name, extents=True) as handle, contextlib.ExitStack() as stack:
         size = int(handle.get_size())
         if length is not None and size < length:
             raise ColdmoveError(f"NBD export '{name}' on {socket} has {size} bytes, {length} are to be read")
-        digest, read = _digest(handle, size if length is None else length, report)
+        readers = [stack.enter_context(connected(socket, name)) for _number in range(DIGEST_THREADS)]
+        digest, read = _digest(_ZeroRuns(handle, size), readers, size if length is None else length, report)
     return {
-        "algorithm": "blake2b-4MiB",
+        "algorithm": "sha256-4MiB",
         "digest": digest,
         "virtual_bytes": size if length is None else length,
         "read_bytes": read,
@@ -170,11 +176,13 @@ def served_digest(socket: str, name: str, report: t.Callable[[int, int], None], 
     }
 
 
-def _digest(handle: t.Any, size: int, report: t.Callable[[int, int], None]) -> tuple[str, int]:
+def _digest(zero_runs: _ZeroRuns, readers: t.Iterable[t.Any], size: int, report: t.Callable[[int, int], None]) -> tuple[str, int]:
     read = done = 0
-    whole = hashlib.blake2b(digest_size=32)
-    zero_runs = _ZeroRuns(handle, size)
-    # Hashing leaves Python's lock: the next block is read, and hashed by another thread, meanwhile. Few blocks are held at a time.
+    whole = content_hash()
+    idle: queue.SimpleQueue[t.Any] = queue.SimpleQueue()
+    for reader in readers:
+        idle.put(reader)
+    # Reading and hashing leave Python's lock. Few blocks are under way at a time, so that the report is of now.
     under_way: collections.deque[tuple[int, t.Any]] = collections.deque()
 
     def take() -> int:
@@ -187,7 +195,7 @@ def _digest(handle: t.Any, size: int, report: t.Callable[[int, int], None]) -> t
             length = min(DIGEST_BLOCK, size - offset)
             future = None
             if not zero_runs.cover(offset, length):
-                future = pool.submit(_block_digest, handle.pread(length, offset))
+                future = pool.submit(_block_digest, idle, offset, length)
                 read += length
             under_way.append((length, future))
             if len(under_way) > DIGEST_THREADS:
@@ -200,8 +208,17 @@ def _digest(handle: t.Any, size: int, report: t.Callable[[int, int], None]) -> t
     return whole.hexdigest(), read
 
 
-def _block_digest(block: t.Any) -> bytes:
-    return b"zero" if block == _ZEROES[: len(block)] else hashlib.blake2b(block, digest_size=32).digest()
+def _block_digest(idle: queue.SimpleQueue[t.Any], offset: int, length: int) -> bytes:
+    """Of one block, read by one of the connections that are idle."""
+    handle, found, zero = idle.get(), content_hash(), True
+    try:
+        for start in range(offset, offset + length, _PIECE):
+            piece = handle.pread(min(_PIECE, offset + length - start), start)
+            zero = zero and piece == _ZEROES[: len(piece)]
+            found.update(piece)
+    finally:
+        idle.put(handle)
+    return b"zero" if zero else found.digest()
 
 
 class _ZeroRuns:

@@ -586,6 +586,17 @@ def test_blocks_that_changed_places_and_another_size_are_another_digest(root: Pa
     assert len(set(digests)) == len(digests)
 
 
+def test_what_can_be_read_no_further_has_no_digest(root: Path) -> None:
+    path = sparse(root / "file", 40 * MIB, *((block * 4 * MIB, noise(1000)) for block in range(10)))
+
+    def kill_server(_done: int, _total: int) -> None:
+        for pid in users_of(path):
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(ColdmoveError, match="NBD export 'content'"):
+        exports.content_digest(str(path), "raw", kill_server)
+
+
 def test_a_copy_that_differs_gets_no_name_and_the_message_says_which_and_where(move: Move) -> None:
     sparse(move.add("vda"), MIB, (0, noise(1000)))
     sparse(move.add("vdb"), MIB, (0, noise(1000)))
