@@ -200,11 +200,12 @@ def copy_budgets(results: Results) -> t.Iterator[Budget]:
 
 
 def raw_tool_budgets(results: Results, cells: t.Iterable[Cell]) -> t.Iterator[Budget]:
-    """Cold copies beside the raw tool over the same channel."""
+    """Cold copies beside the raw tool over the same channel, both until all is on the dest's storage."""
     for cell in cells:
         limit = results.cell(cell.link, cell.image, LIMIT)
         if limit and cell.part("copy_copy_seconds") and limit.part("copy"):
-            ratio, proven = (cell.part(name) / limit.part("copy") for name in ("copy_copy_seconds", "copy_job_seconds"))
+            flush = cell.part("verify_job_seconds") - cell.part("verify_verify_seconds")
+            ratio, proven = ((cell.part(name) + flush) / limit.part("copy") for name in ("copy_copy_seconds", "copy_job_seconds"))
             what = f"cold copy to raw tool, {short(cell.image)}, link {cell.link}"
             yield Budget(what, "<= 1.15 x", f"{ratio:.2f} x (with the source's digest {proven:.2f} x)", ratio <= 1.15)
 

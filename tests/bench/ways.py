@@ -129,7 +129,7 @@ def window(tasks: list[dict[str, t.Any]], off_at: float, on_at: float) -> dict[s
         if not name or task["began"] is None or task["action"].endswith("include_role"):
             continue
         parts[name] = parts.get(name, 0.0) + max(0.0, min(task["ended"], on_at) - max(task["began"], off_at))
-        for key in ("job_seconds", "copy_seconds"):
+        for key in ("job_seconds", "copy_seconds", "verify_seconds"):
             if task[key] is not None:
                 parts[f"{name}_{key}"] = float(task[key])
     parts["between"] = on_at - off_at - sum(seconds for name, seconds in parts.items() if name in WINDOW.values())

@@ -72,6 +72,7 @@ def test_nothing_is_measured() -> None:
         ("bytes on the", (WRITING, sample(OURS, WRITING, dirtied_mib=200, wire=1.06))),
         ("bytes on the", (SMALL, sample(COLD, SMALL, wire=1.06, copy_copy_seconds=11.0))),
         ("cold copy to", (LARGE, sample(COLD, LARGE, copy_copy_seconds=11.6))),
+        ("cold copy to", (LARGE, sample(COLD, LARGE, copy_copy_seconds=11.0, verify_job_seconds=3.0, verify_verify_seconds=2.0))),
         ("downtime of Nova's", (MIDDLE, sample(RSYNC, MIDDLE, 6.0))),
         ("Ansible's share of", (SMALL, sample(OURS, SMALL, 3.4))),
     ],

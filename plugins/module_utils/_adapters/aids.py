@@ -16,14 +16,13 @@ it goes back over the wire: 65 bytes for each 4 MiB.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import socket as sockets
 import threading
 import typing as t
 from pathlib import Path
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import compressed
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import compressed, exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
 #: What is compared as one: small enough that a cut loses little, large enough that the digests are nothing beside the content.
@@ -64,7 +63,7 @@ def data_runs(descriptor: int, offset: int, length: int) -> list[tuple[int, int]
 
 def block_digest(content: bytes) -> str:
     """The digest of one block."""
-    return ZERO if content == _ZEROES[: len(content)] else hashlib.blake2b(content, digest_size=32).hexdigest()
+    return ZERO if content == _ZEROES[: len(content)] else exports.content_hash(content).hexdigest()
 
 
 def _digests(path: str, length: int) -> t.Iterator[tuple[str, int]]:

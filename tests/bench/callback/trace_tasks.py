@@ -47,14 +47,17 @@ class CallbackModule(CallbackBase):
 
     def _write(self, result: t.Any) -> None:
         answer = result._result
+        job = answer.get("job") if isinstance(answer.get("job"), dict) else {}
+        found = job.get("result") or {}
         line = {
             "host": result._host.get_name(),
             "task": result._task.get_name().rpartition(" : ")[2],
             "action": result._task.action,
             "began": self._began.get((result._host.get_name(), result._task._uuid)),
             "ended": time.monotonic(),
-            "job_seconds": (answer.get("job") or {}).get("seconds") if isinstance(answer.get("job"), dict) else None,
-            "copy_seconds": ((answer.get("job") or {}).get("result") or {}).get("copy_seconds") if isinstance(answer.get("job"), dict) else None,
+            "job_seconds": job.get("seconds"),
+            "copy_seconds": found.get("copy_seconds"),
+            "verify_seconds": found.get("verify_seconds"),
         }
         with Path(os.environ["COLDMOVE_TRACE"]).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

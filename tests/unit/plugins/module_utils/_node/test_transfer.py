@@ -44,6 +44,10 @@ def qemu_img(*words: str | Path) -> None:
     subprocess.run(["qemu-img", *map(str, words)], check=True, timeout=PATIENCE, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
+def qemu_io(image: Path, words: str) -> None:
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", words, str(image)], check=True, timeout=PATIENCE, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
 def sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> Path:
     with open(path, "wb") as stream:
         stream.truncate(size)
@@ -566,6 +570,33 @@ def test_a_digest_is_of_what_the_guest_sees_and_not_of_the_layout(root: Path) ->
     assert 0 < read <= 2 * exports.DIGEST_BLOCK
 
 
+def test_a_digest_knows_what_an_image_does_not_hold_as_it_is(root: Path) -> None:
+    size = 20 * MIB
+    plain = sparse(root / "plain", size, (5 * MIB, noise(3 * MIB)), (11 * MIB - 100, noise(900_000, 2)))
+    packed, over, apart, zeroed = root / "packed", root / "over", root / "apart", root / "zeroed"
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", "-c", plain, packed)
+    qemu_img("create", "-q", "-f", "qcow2", "-F", "raw", "-b", plain, over)
+    qemu_io(over, f"write -q -P 7 {6 * MIB} 100k")
+    qemu_io(over, f"write -q -z {11 * MIB} 128k")
+    qemu_img("convert", "-f", "qcow2", "-O", "qcow2", "-o", f"data_file={root / 'content'},data_file_raw=on", over, apart)
+    qemu_img("convert", "-f", "qcow2", "-O", "qcow2", over, zeroed)
+    qemu_io(zeroed, f"write -q -P 9 {15 * MIB} 64k")
+    qemu_io(zeroed, f"write -q -z {15 * MIB} 64k")  # a cluster of zeroes that keeps its place
+    assert digest(packed, "qcow2") == digest(plain)
+    assert len({digest(image, "qcow2") for image in (over, apart, zeroed)}) == 1
+    assert digest(over, "qcow2") != digest(plain)
+
+
+def test_a_digest_reads_only_what_lies_nowhere_else_through_the_server(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = sparse(root / "file", 9 * MIB + 512, (0, noise(9 * MIB + 512)))
+    image = root / "image"
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", path, image)
+    found = {digest(path), digest(image, "qcow2")}
+    monkeypatch.setattr(exports._Runs, "pread", lambda *_: b"")
+    assert {digest(path), digest(image, "qcow2")} == found
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("offset", [0, 4 * MIB - 1, 4 * MIB, 9 * MIB + 511])
 def test_one_flipped_bit_is_another_digest(root: Path, offset: int) -> None:
     size = 9 * MIB + 512
@@ -584,6 +615,18 @@ def test_blocks_that_changed_places_and_another_size_are_another_digest(root: Pa
         digest(sparse(root / "no more", 16 * MIB)),
     ]
     assert len(set(digests)) == len(digests)
+
+
+def test_what_can_be_read_no_further_has_no_digest(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports._Runs, "pread", lambda *_: b"")
+    path = sparse(root / "file", 40 * MIB, *((block * 4 * MIB, noise(1000)) for block in range(10)))
+
+    def kill_server(_done: int, _total: int) -> None:
+        for pid in {*users_of(path)} - {os.getpid()}:
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(ColdmoveError, match="NBD export 'content'"):
+        exports.content_digest(str(path), "raw", kill_server)
 
 
 def test_a_copy_that_differs_gets_no_name_and_the_message_says_which_and_where(move: Move) -> None:
