@@ -127,12 +127,12 @@ def stop_export(socket: Path, pid_file: Path) -> bool:
     """End the server of ``socket`` and wait until it is gone, so that everything it was sent is written. True if there was one."""
     pid = export_pid(socket, pid_file)
     if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
         while export_pid(socket, pid_file) == pid:
             if time.monotonic() > deadline:
                 raise ColdmoveError(f"qemu-nbd (pid {pid}) does not end {STOP_TIMEOUT_SECONDS:.0f} s after SIGTERM; something still holds {socket}")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)  # again: one that comes between its pid file and its main loop is lost to it
             time.sleep(0.02)
     socket.unlink(missing_ok=True)
     pid_file.unlink(missing_ok=True)
