@@ -133,9 +133,9 @@ def _share(results: Results, precopied: list[Cell]) -> Budget:
     """Ansible's and the collection's: the downtime without the nodes' jobs and without what define and start take by hand."""
     what, budget = "Ansible's share of the downtime (without jobs, define and start), worst median", f"<= {MOST_SHARE:g} s"
     by_hand = [cell.part("define_start") for cell in results.cells.values() if cell.part("define_start")]
-    if not precopied:
+    if not precopied or not by_hand:
         return _missing(what, budget)
-    least = min(by_hand, default=0.0)
+    least = min(by_hand)
     worst = max(added(cell) - least for cell in precopied)
     return Budget(what, budget, f"{worst:.2f} s (and define and start by hand: {least:.2f} s)", worst <= MOST_SHARE)
 

@@ -39,6 +39,7 @@ def environment(events: int) -> dict[str, str]:
         **ENVIRONMENT,
         "PATH": f"{Path(sys.executable).parent}:{ENVIRONMENT['PATH']}",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",  # what it says is read while it runs
         "ANSIBLE_HOME": str(home),
         "ANSIBLE_COLLECTIONS_PATH": collections_path(),
         "ANSIBLE_PIPELINING": "true",
