@@ -100,6 +100,10 @@ mirrored:
     - Empty if there was no precopy, or if one of them was not in step to the end.
   type: dict
   returned: O(state=held)
+mirror_error:
+  description: If there was a precopy and RV(mirrored) is empty, why. The disks are to be copied while the server is off.
+  type: str
+  returned: O(state=held)
 seconds:
   description: How long it took until the guest was off.
   type: float
@@ -175,7 +179,8 @@ def hold(journal: Journal, host: libvirt_host.LibvirtHost, params: dict[str, t.A
         since = time.monotonic() - stopped["since_reached_seconds"]
     changed = holding.hold(journal, host, server, files)
     owners = {file["id"]: owner_of(file["held_path"]) for file in files}
-    result = {**stopped, "changed": changed or bool(stopped), "owners": owners, "mirrored": mirroring.conclude(journal)}
+    mirrored, why_not = mirroring.conclude(journal)
+    result = {**stopped, "changed": changed or bool(stopped), "owners": owners, "mirrored": mirrored, "mirror_error": why_not}
     return {**result, "since_reached_seconds": round(time.monotonic() - since, 3)} if stopped else result
 
 
@@ -218,6 +223,8 @@ def main() -> None:
     try:
         with step(module.params, module.check_mode) as journal:
             result = reach(journal, module.params) if journal else {"changed": True, "deleted": [], "kept": []}
+        if result.get("mirror_error"):
+            module.warn(f"the copy that was kept in step is of no use, the disks are copied while the server is off: {result['mirror_error']}")
         module.exit_json(**result)
     except ColdmoveError as exc:
         module.fail_json(msg=str(exc), **exc.result)

@@ -396,6 +396,14 @@ class LibvirtHost:
             raise ColdmoveError(f"libvirt has no folder for the running server under {_RUN_FOLDERS}")
         return found[0]
 
+    def answers(self, domain: Domain) -> bool:
+        """Whether the QEMU of a domain does what it is told (libvirt asks it for these figures each time): one that is ending does not."""
+        try:
+            domain.blockStats("")
+        except libvirt.libvirtError:
+            return False
+        return True
+
     def is_stuck(self, domain: Domain) -> bool:
         """Whether QEMU has stopped the guest because a write of it failed, most often for want of room."""
         try:

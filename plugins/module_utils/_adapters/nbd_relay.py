@@ -38,6 +38,7 @@ class Relay:
 
     def __init__(self, here: Path, there: str, uid: int) -> None:
         self.ended: Ended = ""
+        self._ended_at = 0.0
         self.sent_bytes = 0
         self.problem = ""
         self._here, self._there = here, there
@@ -61,6 +62,10 @@ class Relay:
     def waits(self) -> float:
         """For how many seconds nothing has moved although there is something to be answered; 0 if there is nothing."""
         return time.monotonic() - self._moved_at if self.unanswered and not self.ended else 0.0
+
+    def ended_for(self) -> float:
+        """For how many seconds it has been over; 0 while it stands."""
+        return time.monotonic() - self._ended_at if self.ended else 0.0
 
     def break_off(self) -> None:
         """Close it: QEMU's requests fail at once, its guest goes on without the mirror."""
@@ -137,6 +142,7 @@ class Relay:
         """Both directions end; why is what was seen first."""
         with self._guard:
             if not self.ended:
+                self._ended_at = time.monotonic()
                 # A server closes as soon as it is told; its end may be seen first.
                 self.ended = "client" if self._requests.parted else by
                 self.problem = problem

@@ -32,8 +32,10 @@ JOB = "mirror"
 STALLED_SECONDS = 3.5
 #: How often the mirror is begun anew after a link that broke and came back.
 RESTARTS = 5
-#: A QEMU that closes its connections is gone so soon afterwards, or it has ended the mirror and lets its guest run on.
-_PARTING_SECONDS = 1.0
+#: The other end may go in the moment in which the guest does: so long before a mirror that is lost is begun anew.
+_BREAK_SECONDS = 1.0
+#: How long the last words of connections are waited for whose QEMU is gone; a moment, unless all cores are busy.
+_PARTING_SECONDS = 10.0
 #: How long the verdict of a mirror is waited for once the guest is off.
 VERDICT_SECONDS = 20.0
 #: How long a libvirt that is away is waited for.
@@ -88,14 +90,24 @@ def mirrored(journal: Journal) -> dict[str, str]:
     return dict(journal.data.get("precopied", {}))
 
 
-def conclude(journal: Journal) -> dict[str, str]:
-    """mirrored(), after the guest is off: the last words of the job are waited for. The sockets that are needed no more are removed."""
-    Job(journal, JOB).wait(VERDICT_SECONDS)
+def conclude(journal: Journal) -> tuple[dict[str, str], str]:
+    """mirrored(), after the guest is off, and why not if there was a mirror and it is of no use: the last words of the job are waited for.
+
+    The sockets that are needed no more are removed.
+    """
+    status = Job(journal, JOB).wait(VERDICT_SECONDS)
     complete = mirrored(journal)
     for token in complete.values():
         for socket in (str(paths.OFFERS_DIR / token), aids.beside(str(paths.OFFERS_DIR / token))):
             Path(socket).unlink(missing_ok=True)
-    return complete
+    return complete, "" if complete or status["state"] == "absent" else _why_not(status)
+
+
+def _why_not(status: t.Mapping[str, t.Any]) -> str:
+    """Of a mirror that was never begun, nobody waits for anything."""
+    if status["state"] == "done":
+        return str(status["result"]["reason"]) if status["result"]["begun"] else ""
+    return str(status.get("error") or f"its job is {status['state']}")
 
 
 def precopy(order: Order, report: Report) -> dict[str, t.Any]:
@@ -217,10 +229,15 @@ class _Mirrors:
             time.sleep(_POLL_SECONDS)
 
     def _look(self) -> None:
+        """See how far it is. Raises ColdmoveError if a mirror has ended and the guest has not.
+
+        QEMU closes its connections when it ends, its guest's CPUs stopped before, and answers nobody any more. One that still answers lets its guest
+        write on without the mirror, be it off a moment later.
+        """
         for target, relay in self._relays.items():
             if relay.waits() > STALLED_SECONDS:
                 relay.break_off()
-            if relay.ended and self._runs_on():
+            if self._host.answers(self._domain) if relay.ended == "client" else relay.ended_for() > _BREAK_SECONDS:
                 raise self._lost(target, relay)
         jobs = {target: self._job(target) for target in self._relays}
         if None in jobs.values():
@@ -243,15 +260,6 @@ class _Mirrors:
             if not self._host.alive():
                 raise
             return None
-
-    def _runs_on(self) -> bool:
-        """Whether the guest still executes although a connection of its QEMU is closed: a QEMU that ends is gone within a moment."""
-        deadline = time.monotonic() + _PARTING_SECONDS
-        while time.monotonic() < deadline:
-            if self._host.state_of(self._domain) not in _ON:
-                return False
-            time.sleep(0.02)
-        return True
 
     def _lost(self, target: str, relay: Relay) -> ColdmoveError:
         if relay.error == NO_SPACE:

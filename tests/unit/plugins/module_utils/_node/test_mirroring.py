@@ -40,6 +40,7 @@ class Guest:
         self.client: t.Any = None
         self.socket = ""
         self.libvirt = True
+        self.ending = False
 
     # what libvirt is asked
 
@@ -56,6 +57,9 @@ class Guest:
         if not self.libvirt:
             raise ColdmoveError("client socket is closed")
         return self.state
+
+    def answers(self, _domain: t.Any) -> bool:
+        return self.state != "shutoff" and not self.ending
 
     def mirror_socket(self, _domain: t.Any, _target: str) -> str | None:
         return self.socket if self.client else None
@@ -82,11 +86,16 @@ class Guest:
     def write(self) -> None:
         self.client.pwrite(b"news" * 1024, 8192)
 
-    def power_off(self) -> None:
-        """As QEMU ends: its connections are closed, then it is gone."""
+    def power_off(self, seconds: float = 0.0) -> None:
+        """As QEMU ends: it stops the guest, closes its connections, then it is gone."""
+        self.ending = True
+        self.leave_mirror()
+        time.sleep(seconds)
+        self.state = "shutoff"
+
+    def leave_mirror(self) -> None:
         client, self.client = self.client, None
         client.shutdown()
-        self.state = "shutoff"
 
 
 class Side:
@@ -168,6 +177,16 @@ def test_in_step_until_the_guest_is_off(side: Side) -> None:
     assert side.image.read_bytes()[8192:8196] == b"news"
 
 
+def test_qemu_takes_its_time_to_end(side: Side) -> None:
+    """Where all cores are busy, seconds pass between the end of its connections and its own."""
+    side.begin()
+    side.in_step()
+    side.guest.write()
+    side.guest.power_off(seconds=2.5)
+    side.end()
+    assert (side.result["mirrored"], side.result["reason"]) == (True, "")
+
+
 def test_off_before_it_was_in_step(side: Side) -> None:
     side.begin()
     until(lambda: side.guest.begun)
@@ -229,8 +248,9 @@ def test_somebody_ends_the_mirror(side: Side) -> None:
     """The guest goes on to write without it: what comes later is nobody's copy."""
     side.begin()
     side.in_step()
-    client, side.guest.client = side.guest.client, None
-    client.shutdown()
+    side.guest.leave_mirror()
+    time.sleep(0.5)
+    side.guest.state = "shutoff"
     side.end()
     assert "ended by somebody else" in side.error
 
@@ -256,9 +276,20 @@ def test_what_a_journal_says(side: Side, journal: Journal) -> None:
     offer = paths.OFFERS_DIR / TOKEN
     outcome = {"off": True, "mirrored": True, "begun": True, "reason": ""}
     Job(journal, mirroring.JOB).ensure_started(lambda report: outcome)
-    assert mirroring.conclude(journal) == {"vda": TOKEN}
+    assert mirroring.conclude(journal) == ({"vda": TOKEN}, "")
     assert mirroring.state_of(journal) == "over"
     assert not offer.exists()
     Job(journal, mirroring.JOB).cancel()
-    Job(journal, mirroring.JOB).ensure_started(lambda report: {**outcome, "mirrored": False})
-    assert mirroring.conclude(journal) == {}
+    Job(journal, mirroring.JOB).ensure_started(lambda report: {**outcome, "mirrored": False, "reason": "disk vda was late"})
+    assert mirroring.conclude(journal) == ({}, "disk vda was late")
+    Job(journal, mirroring.JOB).cancel()
+    assert mirroring.conclude(journal) == ({}, "")
+    Job(journal, mirroring.JOB).ensure_started(lambda report: {**outcome, "begun": False, "mirrored": False, "reason": "no mirror here"})
+    assert mirroring.conclude(journal) == ({}, "")
+    Job(journal, mirroring.JOB).cancel()
+    Job(journal, mirroring.JOB).ensure_started(_fails)
+    assert mirroring.conclude(journal) == ({}, "the link broke")
+
+
+def _fails(_report: t.Any) -> dict[str, t.Any]:
+    raise ColdmoveError("the link broke")
