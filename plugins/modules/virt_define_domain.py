@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - coldmove.libvirt._libvirt
   - coldmove.libvirt._migration
   - coldmove.libvirt._domain_edits
+  - coldmove.libvirt._power.proof
 attributes:
   check_mode:
     support: full
@@ -40,14 +41,6 @@ options:
       - With the guest off every call of a module is downtime, so this is not one of its own.
     type: bool
     default: false
-  proof_disks:
-    description: With O(start), disks of which the start is to be proven afterwards, see M(coldmove.libvirt.virt_power).
-    type: dict
-    default: {}
-  stall_timeout:
-    description: With O(proof_disks), give up reading when it has got no further for so many seconds.
-    type: int
-    default: 120
   xml:
     description:
       - The domain XML, as C(virsh dumpxml --inactive --security-info) gives it.
@@ -190,10 +183,9 @@ def main() -> None:
             **libvirt_host.URI_ARGS,
             **MIGRATION_ARGS,
             **definition.EDIT_ARGS,
+            **proving.ORDER_ARGS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "start": {"type": "bool", "default": False},
-            "proof_disks": {"type": "dict", "default": {}},
-            "stall_timeout": {"type": "int", "default": 120},
             "xml": {"type": "str"},
             "uuid": {"type": "str"},
             "name": {"type": "str"},

@@ -26,6 +26,7 @@ extends_documentation_fragment:
   - coldmove.libvirt._migration
   - coldmove.libvirt._move_files
   - coldmove.libvirt._move_files.job
+  - coldmove.libvirt._power.shutdown
 attributes:
   check_mode:
     support: full
@@ -49,18 +50,11 @@ options:
     required: true
   shutdown:
     description:
-      - With O(state=held), shut the server down first if it is not off, as M(coldmove.libvirt.virt_power) does. Otherwise a server that runs is refused.
+      - With O(state=held), shut the server down first if it is not off, as M(coldmove.libvirt.virt_power) does with its defaults.
+        Otherwise a server that runs is refused.
       - With the guest off every call of a module is downtime, so this is not one of its own.
     type: bool
     default: false
-  shutdown_timeout:
-    description: Seconds that the guest is given to shut down by itself, then it is powered off. With V(0) it is not asked.
-    type: float
-    default: 60
-  shutdown_retry_interval:
-    description: Seconds between two requests to shut down.
-    type: float
-    default: 10
   definition:
     description:
       - The domain XML as the record keeps it.
@@ -175,7 +169,7 @@ def hold(journal: Journal, host: libvirt_host.LibvirtHost, params: dict[str, t.A
     """Shut the server down if that is wanted, and hold it."""
     files, server, stopped, since = params["files"], params["server_uuid"], {}, time.monotonic()
     if params["shutdown"] and host.state(server) not in (None, "shutoff"):
-        stopped = power.stop(host, server, power.Stop(params["shutdown_timeout"], params["shutdown_retry_interval"], "auto", True))
+        stopped = power.stop(host, server, power.stop_of(params))
         since = time.monotonic() - stopped["since_reached_seconds"]
     changed = holding.hold(journal, host, server, files)
     owners = {file["id"]: owner_of(file["held_path"]) for file in files}
@@ -209,18 +203,16 @@ def main() -> None:
             "server_uuid": {"type": "str", "required": True},
             "files": FILES_ARG,
             "shutdown": {"type": "bool", "default": False},
-            "shutdown_timeout": {"type": "float", "default": 60},
-            "shutdown_retry_interval": {"type": "float", "default": 10},
             "definition": {"type": "str", "no_log": True},
             "autostart": {"type": "bool", "default": False},
             "stall_timeout": {"type": "int", "default": 120},
+            **power.SHUTDOWN_ARGS,
             **JOB_ARGS,
         },
         supports_check_mode=True,
     )
-    if module.params["shutdown_retry_interval"] <= 0:
-        module.fail_json(msg="shutdown_retry_interval must be more than 0 seconds. Nothing was changed.")
     try:
+        power.check_shutdown(module.params)
         with step(module.params, module.check_mode) as journal:
             result = reach(journal, module.params) if journal else {"changed": True, "deleted": [], "kept": []}
         if result.get("mirror_error"):

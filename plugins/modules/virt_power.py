@@ -19,6 +19,8 @@ extends_documentation_fragment:
   - coldmove.libvirt._attributes.actiongroup_coldmove
   - coldmove.libvirt._libvirt
   - coldmove.libvirt._migration
+  - coldmove.libvirt._power.shutdown
+  - coldmove.libvirt._power.proof
 attributes:
   check_mode:
     support: full
@@ -40,14 +42,6 @@ options:
   autostart:
     description: Whether libvirt starts the domain at boot. Left as it is if not given.
     type: bool
-  shutdown_timeout:
-    description: Seconds that the guest is given to shut down by itself. With V(0) it is not asked.
-    type: float
-    default: 60
-  shutdown_retry_interval:
-    description: Seconds between two requests to shut down.
-    type: float
-    default: 10
   method:
     description:
       - How the guest is asked to shut down.
@@ -74,19 +68,6 @@ options:
       - Set to V(false) when a roll-back or a revert starts the server on its source.
     type: bool
     default: true
-  proof_disks:
-    description:
-      - Disks (targets) of which this start is to be proven afterwards, each with the bytes of it that count.
-      - The server is started paused, libvirt holds these disks fast by a backup in pull mode, and the guest goes on. A job of the node reads what is held fast,
-        for M(coldmove.libvirt.virt_content_digest).
-      - If that cannot be, the server is started all the same, and RV(proof_error) says why.
-      - Only in a step of a migration.
-    type: dict
-    default: {}
-  stall_timeout:
-    description: With O(proof_disks), give up reading when it has got no further for so many seconds.
-    type: int
-    default: 120
 """
 
 EXAMPLES = r"""
@@ -177,8 +158,7 @@ def reach(host: libvirt_host.LibvirtHost, params: dict[str, t.Any], journal: Jou
         proof = proving.order_of(params)
         return power.start(host, params["server"], params["start_timeout"], params["settle_seconds"], journal, params["commit_point"], proof)
     if params["state"] == "shutoff":
-        how = power.Stop(params["shutdown_timeout"], params["shutdown_retry_interval"], params["method"], params["power_off"])
-        return power.stop(host, params["server"], how)
+        return power.stop(host, params["server"], power.stop_of(params, params["method"], params["power_off"]))
     return power.look(host, params["server"])
 
 
@@ -198,18 +178,16 @@ def main() -> None:
         argument_spec={
             **libvirt_host.URI_ARGS,
             **MIGRATION_ARGS,
+            **power.SHUTDOWN_ARGS,
+            **proving.ORDER_ARGS,
             "server": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["running", "shutoff"]},
             "autostart": {"type": "bool"},
-            "shutdown_timeout": {"type": "float", "default": 60},
-            "shutdown_retry_interval": {"type": "float", "default": 10},
             "method": {"type": "str", "choices": ["auto", "acpi", "agent"], "default": "auto"},
             "power_off": {"type": "bool", "default": True},
             "start_timeout": {"type": "float", "default": power.START_TIMEOUT_SECONDS},
             "settle_seconds": {"type": "float", "default": power.SETTLE_SECONDS},
             "commit_point": {"type": "bool", "default": True},
-            "proof_disks": {"type": "dict", "default": {}},
-            "stall_timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
         required_one_of=[("state", "autostart")],
@@ -217,9 +195,8 @@ def main() -> None:
     )
     if libvirt_host.LIBVIRT_IMPORT_ERROR:
         module.fail_json(msg=missing_required_lib("libvirt"), exception=libvirt_host.LIBVIRT_IMPORT_ERROR)
-    if module.params["shutdown_retry_interval"] <= 0:
-        module.fail_json(msg="shutdown_retry_interval must be more than 0 seconds. Nothing was changed.")
     try:
+        power.check_shutdown(module.params)
         with step(module.params, module.check_mode) as journal, libvirt_host.connected(module.params["uri"]) as host:
             result = work(host, module.params, journal, module.check_mode)
         module.exit_json(**result)

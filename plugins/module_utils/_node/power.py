@@ -25,6 +25,8 @@ Result = dict[str, t.Any]
 POLL_SECONDS = 0.05
 #: How long a guest may take to be running, and must then keep running.
 START_TIMEOUT_SECONDS, SETTLE_SECONDS = 60, 1
+#: What stop_of() reads of a module's parameters; documented in plugins/doc_fragments/_power.py.
+SHUTDOWN_ARGS: dict[str, t.Any] = {"shutdown_timeout": {"type": "float", "default": 60}, "shutdown_retry_interval": {"type": "float", "default": 10}}
 
 
 class _Reached(t.NamedTuple):
@@ -165,6 +167,17 @@ class Stop(t.NamedTuple):
     retry_interval: float
     method: str
     power_off: bool
+
+
+def check_shutdown(params: t.Mapping[str, t.Any]) -> None:
+    """Raises ColdmoveError for what no guest can be asked by, whether or not it comes to that."""
+    if params["shutdown_retry_interval"] <= 0:
+        raise ColdmoveError("shutdown_retry_interval must be more than 0 seconds. Nothing was changed.")
+
+
+def stop_of(params: t.Mapping[str, t.Any], method: str = "auto", power_off: bool = True) -> Stop:
+    """How a module was told to stop."""
+    return Stop(params["shutdown_timeout"], params["shutdown_retry_interval"], method, power_off)
 
 
 def stop(host: LibvirtHost, server: str, how: Stop) -> Result:

@@ -36,6 +36,10 @@ _LOOK_SECONDS = 0.25
 _SOCKET = "coldmove-proof"
 
 
+#: What order_of() reads of a module's parameters; documented in plugins/doc_fragments/_power.py.
+ORDER_ARGS: dict[str, t.Any] = {"proof_disks": {"type": "dict", "default": {}}, "stall_timeout": {"type": "int", "default": 120}}
+
+
 class Order(t.NamedTuple):
     """What is to be proven: targets of disks with the bytes of each that count (a disk may have grown), and how it is read."""
 
