@@ -22,7 +22,7 @@ import threading
 import typing as t
 from pathlib import Path
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import compressed, exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import compressed, content_digest
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 
 #: What is compared as one: small enough that a cut loses little, large enough that the digests are nothing beside the content.
@@ -63,7 +63,7 @@ def data_runs(descriptor: int, offset: int, length: int) -> list[tuple[int, int]
 
 def block_digest(content: bytes) -> str:
     """The digest of one block."""
-    return ZERO if content == _ZEROES[: len(content)] else exports.content_hash(content).hexdigest()
+    return ZERO if content == _ZEROES[: len(content)] else content_digest.new_hash(content).hexdigest()
 
 
 def _digests(path: str, length: int) -> t.Iterator[tuple[str, int]]:

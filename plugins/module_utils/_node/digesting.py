@@ -13,7 +13,7 @@ import os
 import time
 import typing as t
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import content_digest
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report, progress
 
@@ -21,7 +21,7 @@ _FORK = multiprocessing.get_context("fork")
 
 
 class Image(t.NamedTuple):
-    """One thing to digest: ``read`` is given a callback (bytes done, bytes in all) and gives the digest as exports.content_digest() does."""
+    """One thing to digest: ``read`` is given a callback (bytes done, bytes in all) and gives the digest as content_digest.of_image() does."""
 
     file_id: str
     size: int
@@ -30,12 +30,12 @@ class Image(t.NamedTuple):
 
 def of_file(file: t.Mapping[str, t.Any], path: str) -> Image:
     """What a guest would read of a move file that lies at ``path``, while no guest uses it."""
-    return Image(file["id"], int(file["virtual_bytes"]), lambda tell: exports.content_digest(path, file["format"], tell))
+    return Image(file["id"], int(file["virtual_bytes"]), lambda tell: content_digest.of_image(path, file["format"], tell))
 
 
 def of_export(file_id: str, socket: str, length: int) -> Image:
     """The first ``length`` bytes of what somebody serves as ``file_id``."""
-    return Image(file_id, length, lambda tell: exports.served_digest(socket, file_id, tell, length))
+    return Image(file_id, length, lambda tell: content_digest.of_export(socket, file_id, tell, length))
 
 
 def _nothing() -> None:

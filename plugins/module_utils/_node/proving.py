@@ -133,7 +133,7 @@ def _plan(journal: Journal, host: LibvirtHost, domain: t.Any, disks: t.Mapping[s
             raise ColdmoveError(f"the server has no disk {target} that lies on this node")
         if target in told:
             raise ColdmoveError(f"disk {target} tells its guest of failed writes (error_policy): a scratch file that finds no room would be one")
-        scratch[target], need = _scratch(journal, path)
+        scratch[target], need = _scratch(journal, target, path)
         folder = os.path.dirname(scratch[target])
         room[folder] = room.get(folder, 0) + need
     room = {folder: min(need, _ROOM_BYTES) for folder, need in room.items()}
@@ -144,14 +144,14 @@ def _plan(journal: Journal, host: LibvirtHost, domain: t.Any, disks: t.Mapping[s
     return {"state": "begun", "reason": None, "disks": dict(disks), "scratch": scratch, "room": room}
 
 
-def _scratch(journal: Journal, path: str) -> tuple[str, int]:
+def _scratch(journal: Journal, target: str, path: str) -> tuple[str, int]:
     """Where what the guest overwrites of this disk is kept meanwhile, and bytes that it can come to. Beside a device there is no room."""
     if not qemu_img.is_device(path):
         return f"{path}.coldmove-proof-{journal.uuid}", os.stat(path).st_blocks * 512
     folder = journal.data.get("instances_path")
     if not folder:
         raise ColdmoveError(f"the block device {path} has no room beside it for a scratch file, and this node was told of no other place")
-    return f"{folder}/{path.strip('/').replace('/', '-')}.coldmove-proof-{journal.uuid}", qemu_img.length_of(path)
+    return f"{folder}/{target}.coldmove-proof-{journal.uuid}", qemu_img.length_of(path)
 
 
 def _hold_fast(journal: Journal, host: LibvirtHost, domain: t.Any) -> None:

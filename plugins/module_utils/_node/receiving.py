@@ -14,7 +14,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, block_device, channel, exports, qemu_img
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, block_device, channel, content_digest, exports, qemu_img
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices, growing, paths, proving
@@ -352,7 +352,7 @@ def _verify(files: list[MoveFile], expected: dict[str, t.Any], report: Report) -
             report(progress("verify", base + done, total, last - begun))
 
     for file in files:
-        found[file["id"]] = exports.content_digest(file["temp_path"], file["format"], tell, devices.served_bytes(file))
+        found[file["id"]] = content_digest.of_image(file["temp_path"], file["format"], tell, devices.served_bytes(file))
         base += int(file["virtual_bytes"])
         here, there = found[file["id"]]["digest"], expected.get(file["id"], {}).get("digest")
         if here != there:

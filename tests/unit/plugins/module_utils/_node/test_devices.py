@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import block_device, exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import block_device, content_digest
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import qemu_img as qemu_images
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import devices
@@ -172,6 +172,6 @@ def test_what_was_added_to_the_source_since_the_plan_would_not_cross(loops: Loop
 
 def test_only_so_much_of_a_raw_device_is_served(loops: Loops) -> None:
     path = loops.make("raw", SIZE, a_guests_disk())
-    whole, part = (exports.content_digest(path, "raw", lambda *_: None, size) for size in (SIZE, MIB))
+    whole, part = (content_digest.of_image(path, "raw", lambda *_: None, size) for size in (SIZE, MIB))
     assert (whole["virtual_bytes"], part["virtual_bytes"]) == (SIZE, MIB)
-    assert whole["digest"] == exports.content_digest(path, "raw", lambda *_: None)["digest"] != part["digest"]
+    assert whole["digest"] == content_digest.of_image(path, "raw", lambda *_: None)["digest"] != part["digest"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import exports, libvirt_host
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import content_digest, exports, libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.backup_xml import Backup
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import moves, paths, power, proving
@@ -153,7 +153,7 @@ def result() -> dict[str, t.Any]:
 def digest_of(content: Content, root: Path) -> str:
     file = root / "expected.raw"
     file.write_bytes(content)
-    return str(exports.content_digest(str(file), "raw", lambda done, total: None)["digest"])
+    return str(content_digest.of_image(str(file), "raw", lambda done, total: None)["digest"])
 
 
 def check_nothing_left(host: Host) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, channel, exports
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, channel, content_digest, exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import qemu_img as qemu_images
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
@@ -229,7 +229,7 @@ def test_a_swap_disk_is_blank_on_dest(move: Move) -> None:
     sparse(move.add("swap", "qcow2", way="blank", virtual_bytes=8 * MIB, size_bytes=0, allocated_bytes=0), MIB, (0, noise(1000)))
     assert move.offer()["exports"] == {}
     move.commit({})
-    digest = exports.content_digest(str(move.dest / "swap"), "qcow2", lambda *_: None)
+    digest = content_digest.of_image(str(move.dest / "swap"), "qcow2", lambda *_: None)
     assert (digest["virtual_bytes"], digest["read_bytes"]) == (8 * MIB, 0)
 
 
@@ -552,7 +552,7 @@ def test_files_get_the_owner_and_mode_of_the_source(move: Move) -> None:
 
 
 def digest(path: Path, image_format: str = "raw") -> str:
-    return str(exports.content_digest(str(path), image_format, lambda *_: None)["digest"])
+    return str(content_digest.of_image(str(path), image_format, lambda *_: None)["digest"])
 
 
 def test_a_digest_is_of_what_the_guest_sees_and_not_of_the_layout(root: Path) -> None:
@@ -566,8 +566,8 @@ def test_a_digest_is_of_what_the_guest_sees_and_not_of_the_layout(root: Path) ->
     qemu_img("convert", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=4k", holes, small)
     digests = {digest(holes), digest(zeroes), digest(qcow2, "qcow2"), digest(small, "qcow2")}
     assert len(digests) == 1
-    read = exports.content_digest(str(holes), "raw", lambda *_: None)["read_bytes"]
-    assert 0 < read <= 2 * exports.DIGEST_BLOCK
+    read = content_digest.of_image(str(holes), "raw", lambda *_: None)["read_bytes"]
+    assert 0 < read <= 2 * content_digest.BLOCK
 
 
 def test_a_digest_knows_what_an_image_does_not_hold_as_it_is(root: Path) -> None:
@@ -592,7 +592,7 @@ def test_a_digest_reads_only_what_lies_nowhere_else_through_the_server(root: Pat
     image = root / "image"
     qemu_img("convert", "-f", "raw", "-O", "qcow2", path, image)
     found = {digest(path), digest(image, "qcow2")}
-    monkeypatch.setattr(exports._Runs, "pread", lambda *_: b"")
+    monkeypatch.setattr(content_digest._Runs, "pread", lambda *_: b"")
     assert {digest(path), digest(image, "qcow2")} == found
     assert len(found) == 1
 
@@ -618,7 +618,7 @@ def test_blocks_that_changed_places_and_another_size_are_another_digest(root: Pa
 
 
 def test_what_can_be_read_no_further_has_no_digest(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports._Runs, "pread", lambda *_: b"")
+    monkeypatch.setattr(content_digest._Runs, "pread", lambda *_: b"")
     path = sparse(root / "file", 40 * MIB, *((block * 4 * MIB, noise(1000)) for block in range(10)))
 
     def kill_server(_done: int, _total: int) -> None:
@@ -626,7 +626,7 @@ def test_what_can_be_read_no_further_has_no_digest(root: Path, monkeypatch: pyte
             os.kill(pid, signal.SIGKILL)
 
     with pytest.raises(ColdmoveError, match="NBD export 'content'"):
-        exports.content_digest(str(path), "raw", kill_server)
+        content_digest.of_image(str(path), "raw", kill_server)
 
 
 def test_a_copy_that_differs_gets_no_name_and_the_message_says_which_and_where(move: Move) -> None:
