@@ -51,7 +51,7 @@ options:
   shutdown:
     description:
       - With O(state=held), shut the server down first if it is not off, as M(coldmove.libvirt.virt_power) does with its defaults.
-        Otherwise a server that runs is refused.
+        Otherwise a server that runs is refused. So is one whose disks are mirrored, and not in step.
       - With the guest off every call of a module is downtime, so this is not one of its own.
     type: bool
     default: false
@@ -169,6 +169,7 @@ def hold(journal: Journal, host: libvirt_host.LibvirtHost, params: dict[str, t.A
     """Shut the server down if that is wanted, and hold it."""
     files, server, stopped, since = params["files"], params["server_uuid"], {}, time.monotonic()
     if params["shutdown"] and host.state(server) not in (None, "shutoff"):
+        mirroring.check_in_step(journal)
         stopped = power.stop(host, server, power.stop_of(params))
         since = time.monotonic() - stopped["since_reached_seconds"]
     changed = holding.hold(journal, host, server, files)

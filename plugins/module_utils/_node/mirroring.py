@@ -36,6 +36,8 @@ RESTARTS = 5
 _BREAK_SECONDS = 1.0
 #: How long the last words of connections are waited for whose QEMU is gone; a moment, unless all cores are busy.
 _PARTING_SECONDS = 10.0
+#: How long a mirror that had to begin anew at the last moment is given to be in step again.
+IN_STEP_SECONDS = 60.0
 #: How long the verdict of a mirror is waited for once the guest is off.
 VERDICT_SECONDS = 20.0
 #: How long a libvirt that is away is waited for.
@@ -103,8 +105,15 @@ def conclude(journal: Journal) -> tuple[dict[str, str], str]:
     return complete, "" if complete or status["state"] == "absent" else _why_not(status)
 
 
+def check_in_step(journal: Journal) -> None:
+    """The last look before the guest is shut down. Raises ColdmoveError if it has a mirror that is not in step, nor within IN_STEP_SECONDS."""
+    status = Job(journal, JOB).wait(IN_STEP_SECONDS, lambda: state_of(journal) != "running")
+    if state_of(journal) in ("running", "lost") and (why := _why_not(status)):
+        raise ColdmoveError(f"source and dest are not in step any more ({why}). The server runs on untouched; run the same command again")
+
+
 def _why_not(status: t.Mapping[str, t.Any]) -> str:
-    """Of a mirror that was never begun, nobody waits for anything."""
+    """Why a mirror is not complete; empty for one that was never begun: nobody waits for that."""
     if status["state"] == "done":
         return str(status["result"]["reason"]) if status["result"]["begun"] else ""
     return str(status.get("error") or f"its job is {status['state']}")

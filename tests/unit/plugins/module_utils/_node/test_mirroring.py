@@ -291,5 +291,47 @@ def test_what_a_journal_says(side: Side, journal: Journal) -> None:
     assert mirroring.conclude(journal) == ({}, "the link broke")
 
 
+@pytest.mark.parametrize(
+    ("outcome", "refusal"),
+    [
+        ({"off": True, "mirrored": True, "begun": True, "reason": ""}, ""),
+        ({"off": False, "mirrored": False, "begun": False, "reason": "no mirror here"}, ""),
+        (None, "the link broke"),
+    ],
+)
+def test_the_last_look(journal: Journal, outcome: dict[str, t.Any] | None, refusal: str) -> None:
+    """The guest is shut down if its mirror is in step, or if there is none; not if it is lost."""
+    mirroring.check_in_step(journal)
+    Job(journal, mirroring.JOB).ensure_started(lambda report: outcome if outcome else _fails(report))
+    if refusal:
+        with pytest.raises(ColdmoveError, match=refusal):
+            mirroring.check_in_step(journal)
+    else:
+        mirroring.check_in_step(journal)
+
+
+def test_the_last_look_waits(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mirror that had to begin anew is waited for, but not without end."""
+    monkeypatch.setattr(mirroring, "IN_STEP_SECONDS", 3.0)
+
+    def begins_anew(report: t.Any) -> dict[str, t.Any]:
+        report({"in_step": False})
+        time.sleep(1)
+        report({"in_step": True})
+        time.sleep(PATIENCE)
+        return {}
+
+    job = Job(journal, mirroring.JOB)
+    job.ensure_started(begins_anew)
+    until(lambda: job.status()["progress"])
+    mirroring.check_in_step(journal)
+    assert mirroring.state_of(journal) == "in_step"
+    job.cancel()
+    job.ensure_started(lambda report: time.sleep(PATIENCE) or {})
+    with pytest.raises(ColdmoveError, match=r"not in step any more \(its job is running\). The server runs on"):
+        mirroring.check_in_step(journal)
+    job.cancel()
+
+
 def _fails(_report: t.Any) -> dict[str, t.Any]:
     raise ColdmoveError("the link broke")
