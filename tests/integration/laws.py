@@ -148,6 +148,15 @@ def record(lab: Lab, guest: GuestState) -> Row:
     return rows[-1]
 
 
+def phases(lab: Lab, guest: GuestState) -> list[str]:
+    """The phases of a server's youngest migration."""
+    script = (
+        "import sqlite3, sys; store = sqlite3.connect('file:/var/lib/coldmove/records.sqlite?mode=ro', uri=True);"
+        "[print(row[0]) for row in store.execute(\"SELECT name FROM coldmove_events WHERE kind = 'phase' AND migration_uuid = ?\", sys.argv[1:])]"
+    )
+    return lab.exec("records1", "python3", "-c", script, record(lab, guest)["uuid"]).stdout.split()
+
+
 def claims(lab: Lab, guest: GuestState) -> list[int]:
     """The records of a server that hold capacity (those that are active)."""
     return [row["id"] for row in records(lab, guest) if row["status"] in ACTIVE]

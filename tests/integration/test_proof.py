@@ -41,15 +41,6 @@ def guest_of(world: World, name: str, *disks: DiskSpec) -> Iterator[GuestState]:
         world.remove(guest)
 
 
-def phases(world: World, guest: GuestState) -> list[str]:
-    """The phases of a server's youngest migration."""
-    script = (
-        "import sqlite3, sys; store = sqlite3.connect('file:/var/lib/coldmove/records.sqlite?mode=ro', uri=True);"
-        "[print(row[0]) for row in store.execute(\"SELECT name FROM coldmove_events WHERE kind = 'phase' AND migration_uuid = ?\", sys.argv[1:])]"
-    )
-    return world.lab.exec("records1", "python3", "-c", script, laws.record(world.lab, guest)["uuid"]).stdout.split()
-
-
 def journal(world: World, node: str, row: dict[str, Any]) -> dict[str, Any]:
     """What a node has written down of a migration."""
     return dict(json.loads(world.lab.exec(node, "cat", f"{laws.MOVES}/{row['uuid']}/journal.json").stdout))
@@ -82,7 +73,7 @@ def test_equal_content_is_proven_while_the_guest_writes(world: World) -> None:
         row = laws.check_moved(world.lab, guest, [guest.name])
         kept = journal(world, "node2", row)["proof"]
         assert kept["state"] == "done" and set(kept["disks"]) == {"vda", "vdb"}
-        assert "prove" in phases(world, guest) and not row["error"]
+        assert "prove" in laws.phases(world.lab, guest) and not row["error"]
         check_nothing_left(world, guest, row)
         # It has written since: the proof was one of the past, not of the present.
         held, final = row["files"][0]["held_path"], row["files"][0]["dest_path"]
@@ -113,7 +104,7 @@ def test_killed_during_the_proof(world: World, when: str, task: str) -> None:
         world.play("recover", server=guest.name).check()
         row = laws.check_moved(world.lab, guest, [guest.name])
         assert journal(world, "node2", row)["proof"]["state"] == "done"
-        assert "prove" in phases(world, guest)
+        assert "prove" in laws.phases(world.lab, guest)
         check_nothing_left(world, guest, row)
 
 
