@@ -34,6 +34,8 @@ STALLED_SECONDS = 3.5
 RESTARTS = 5
 #: The other end may go in the moment in which the guest does: so long before a mirror that is lost is begun anew.
 _BREAK_SECONDS = 1.0
+#: A QEMU that ends is gone by then: libvirt kills it before that.
+_ENDING_SECONDS = 60.0
 #: How long the last words of connections are waited for whose QEMU is gone; a moment, unless all cores are busy.
 _PARTING_SECONDS = 10.0
 #: How long a mirror that had to begin anew at the last moment is given to be in step again.
@@ -238,15 +240,11 @@ class _Mirrors:
             time.sleep(_POLL_SECONDS)
 
     def _look(self) -> None:
-        """See how far it is. Raises ColdmoveError if a mirror has ended and the guest has not.
-
-        QEMU closes its connections when it ends, its guest's CPUs stopped before, and answers nobody any more. One that still answers lets its guest
-        write on without the mirror, be it off a moment later.
-        """
+        """See how far it is. Raises ColdmoveError if a mirror has ended and the guest has not."""
         for target, relay in self._relays.items():
             if relay.waits() > STALLED_SECONDS:
                 relay.break_off()
-            if self._host.answers(self._domain) if relay.ended == "client" else relay.ended_for() > _BREAK_SECONDS:
+            if relay.ended and self._runs_on(relay):
                 raise self._lost(target, relay)
         jobs = {target: self._job(target) for target in self._relays}
         if None in jobs.values():
@@ -269,6 +267,16 @@ class _Mirrors:
             if not self._host.alive():
                 raise
             return None
+
+    def _runs_on(self, relay: Relay) -> bool:
+        """Whether the guest goes on although its connection has ended.
+
+        QEMU closes its connections when it ends, with its guest's CPUs stopped, and answers nobody from then on. One that still answers lets its guest
+        write on without the mirror, be it off a moment later.
+        """
+        if relay.ended != "client":
+            return relay.ended_for() > _BREAK_SECONDS
+        return self._host.answers(self._domain) or relay.ended_for() > _ENDING_SECONDS
 
     def _lost(self, target: str, relay: Relay) -> ColdmoveError:
         if relay.error == NO_SPACE:
