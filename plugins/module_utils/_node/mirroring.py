@@ -250,7 +250,8 @@ class _Mirrors:
         if None in jobs.values():
             return  # it has just ended, or the guest has: the next look tells
         found = [job for job in jobs.values() if job]
-        self._ready = {target for target, job in jobs.items() if job and job.ready}
+        # Once in step it stays so: no write is acknowledged that is not on both ends. libvirt forgets the mirror of a QEMU that ends before its job.
+        self._ready.update(target for target, job in jobs.items() if job and job.ready)
         in_step = len(self._ready) == len(jobs)
         done, total = sum(job.done for job in found), sum(job.total for job in found)
         self._check_time(in_step, done)

@@ -187,6 +187,18 @@ def test_qemu_takes_its_time_to_end(side: Side) -> None:
     assert (side.result["mirrored"], side.result["reason"]) == (True, "")
 
 
+def test_libvirt_forgets_the_mirror_before_the_job(side: Side) -> None:
+    """QEMU ends, the job is still told of, and its mirror is not any more."""
+    side.begin()
+    side.in_step()
+    side.guest.write()
+    side.guest.ready = False
+    time.sleep(0.5)
+    side.guest.power_off()
+    side.end()
+    assert (side.result["mirrored"], side.result["reason"]) == (True, "")
+
+
 def test_off_before_it_was_in_step(side: Side) -> None:
     side.begin()
     until(lambda: side.guest.begun)
