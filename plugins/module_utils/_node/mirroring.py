@@ -104,7 +104,7 @@ def conclude(journal: Journal) -> tuple[dict[str, str], str]:
     for token in complete.values():
         for socket in (str(paths.OFFERS_DIR / token), aids.beside(str(paths.OFFERS_DIR / token))):
             Path(socket).unlink(missing_ok=True)
-    return complete, "" if complete or status["state"] == "absent" else _why_not(status)
+    return complete, "" if complete else _why_not(status)
 
 
 def check_in_step(journal: Journal) -> None:
@@ -116,6 +116,8 @@ def check_in_step(journal: Journal) -> None:
 
 def _why_not(status: t.Mapping[str, t.Any]) -> str:
     """Why a mirror is not complete; empty for one that was never begun: nobody waits for that."""
+    if status["state"] == "absent":
+        return ""
     if status["state"] == "done":
         return str(status["result"]["reason"]) if status["result"]["begun"] else ""
     return str(status.get("error") or f"its job is {status['state']}")
@@ -250,7 +252,7 @@ class _Mirrors:
         if None in jobs.values():
             return  # it has just ended, or the guest has: the next look tells
         found = [job for job in jobs.values() if job]
-        # Once in step it stays so: no write is acknowledged that is not on both ends. libvirt forgets the mirror of a QEMU that ends before its job.
+        # Once in step it stays so: no write is acknowledged that is not on both ends. What libvirt says while QEMU ends takes nothing of that back.
         self._ready.update(target for target, job in jobs.items() if job and job.ready)
         in_step = len(self._ready) == len(jobs)
         done, total = sum(job.done for job in found), sum(job.total for job in found)
