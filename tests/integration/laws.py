@@ -219,11 +219,26 @@ def check_good_copy(lab: Lab, guest: GuestState, markers: list[str]) -> None:
         copies += [(source, file["source_path"], file["format"]), (source, file["held_path"], file["format"])]
         copies += [(dest, file["dest_path"], "qcow2" if file["way"] == "overlay" else file["format"])]
     for node, path, image_format in copies:
-        there = lab.is_running(node) and lab.exec(node, "test", "-e", path, check=False).returncode == 0
-        if there and lab.read_disk(node, path, "markers", image_format).splitlines() == markers:
+        if lab.is_running(node) and _markers_in(lab, node, path, image_format) == markers:
             return
-    # Between two looks it may have been started, or renamed.
+    # Between two looks it may have been started.
     assert lab.running_on(guest), f"no good copy of {guest.name}: {copies}"
+
+
+def _markers_in(lab: Lab, node: str, path: str, image_format: str) -> list[str] | None:
+    """What a disk holds of what its guest has written. None if it is not there: what was told to rename it may do so while it is read."""
+
+    def is_there() -> bool:
+        return lab.exec(node, "test", "-e", path, check=False).returncode == 0
+
+    if not is_there():
+        return None
+    try:
+        return lab.read_disk(node, path, "markers", image_format).splitlines()
+    except LabError:
+        if is_there():
+            raise
+        return None
 
 
 def check_runs_on(lab: Lab, guest: GuestState, node: str, markers: list[str]) -> None:
