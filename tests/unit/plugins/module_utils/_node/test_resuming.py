@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import aids, exports
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import resuming
+from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._node.open_files import users_of
 
 pytestmark = [
     pytest.mark.skipif(not all(map(shutil.which, ("qemu-nbd", "setpriv"))), reason="qemu-nbd and setpriv are needed"),
@@ -82,16 +83,6 @@ def resume(source: Path, dest: Dest, limit: int = 0) -> tuple[int, int]:
         while not attempt.ended(0.1):
             assert time.monotonic() < deadline, "it did not end"
         return attempt.already_there, attempt.done
-
-
-def users_of(path: Path) -> list[int]:
-    """The processes that have a file open."""
-    found, status = [], path.stat()
-    for entry in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):  # gone meanwhile, or another account's
-            if os.path.samestat(entry.stat(), status):
-                found.append(int(entry.parts[2]))
-    return found
 
 
 def until(true: t.Callable[[], t.Any]) -> None:

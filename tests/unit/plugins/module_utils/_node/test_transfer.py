@@ -30,6 +30,7 @@ from ansible_collections.coldmove.libvirt.plugins.modules.virt_disk_receive impo
 from ansible_collections.coldmove.libvirt.plugins.modules.virt_disk_send import send
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._logic.shapes import MOVE
 from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._node.kills import killed_everywhere
+from ansible_collections.coldmove.libvirt.tests.unit.plugins.module_utils._node.open_files import users_of
 
 pytestmark = [
     pytest.mark.skipif(not all(map(shutil.which, ("qemu-nbd", "qemu-img", "setpriv"))), reason="qemu-nbd, qemu-img and setpriv are needed"),
@@ -63,18 +64,6 @@ def noise(length: int, seed: int = 1) -> bytes:
 
 def allocated(path: Path | str) -> int:
     return os.stat(path).st_blocks * 512
-
-
-def users_of(path: Path | str) -> list[int]:
-    """The processes that have a file open."""
-    found, status = [], os.stat(path)
-    for entry in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if os.path.samestat(os.stat(entry), status):
-                found.append(int(entry.parts[2]))
-        except OSError:
-            continue
-    return found
 
 
 def until(true: t.Callable[[], t.Any]) -> t.Any:
