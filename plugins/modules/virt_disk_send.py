@@ -39,8 +39,8 @@ options:
   state:
     description:
       - V(reachable) waits for one of O(transfer_slots) and proves that every export answers through the channel; the guest may run.
-      - V(in_step) mirrors the disks of a running server, and waits until both ends are in step. From then on each write of the guest is on both ends.
-        The mirror stays until the guest is off. If the link, the dest or this job is lost, it ends and the guest goes on alone.
+      - V(in_step) waits for one of O(transfer_slots), mirrors the disks of a running server, and waits until both ends are in step.
+        From then on each write of the guest is on both ends. The mirror stays until the guest is off. If the link, the dest or this job is lost, it ends and the guest goes on alone.
       - V(sent) copies the files of a server that is off.
       - V(absent) ends what is under way.
     type: str
@@ -81,8 +81,9 @@ options:
   transfer_slots:
     description:
       - How many transfers this node sends at a time. Others wait, in the order in which they came.
-      - O(state=reachable) takes a slot and has a job of the node hold it until the copy has ended, or its run is known to be gone.
-        Without such a job O(state=sent) waits itself.
+      - O(state=reachable) takes a slot for a copy while the server is off, and has a job of the node hold it until the copy has ended, or its run is known to
+        be gone. Without such a job O(state=sent) waits itself.
+      - O(state=in_step) holds one until both ends are in step. To prove the channel of a precopy, leave it out.
       - Without it there is no limit.
     type: int
   stall_timeout:
@@ -176,7 +177,8 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     limit = params.get("transfer_slots") or 0
     if params["state"] == "reachable":
         if not (known and job.status()["state"] == "done"):  # what has crossed needs no channel any more, and its sockets are gone
-            if limit and order.files and not slots.precopied(journal) and (waiting := slots.reserve(journal, limit, params["wait_seconds"])):
+            copies_cold = order.files and mirroring.state_of(journal) in (None, "lost")
+            if limit and copies_cold and (waiting := slots.reserve(journal, limit, params["wait_seconds"])):
                 return {"job": waiting, "changed": False}
             sending.probe(order)
         return {"changed": False}
@@ -185,7 +187,8 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
             job.cancel()  # what it copied went to files that the dest has not any more
         journal.note(written_to=sorted(written_to | set(params["exports"].values())))  # from here on they may hold part of the content
     before = job.status()["state"]
-    limit = 0 if slots.is_held(journal) else limit
+    # What a precopy leaves to be copied is next to nothing, and the guest is off meanwhile.
+    limit = 0 if slots.is_held(journal) or mirroring.mirrored(journal) else limit
     status = follow(job, lambda report: _send(order, limit, report), params)
     if status["state"] == "done":
         sending.forget(journal.uuid)
@@ -204,7 +207,8 @@ def keep_in_step(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]
             job.cancel()  # what it mirrored went to files that the dest has not any more
         # From here on they may hold part of the content, as what a guest sees.
         journal.note(precopied=tokens, written_to=sorted({*journal.data.get("written_to", []), *tokens.values()}))
-    status = follow(job, lambda report: mirroring.precopy(order, report), params, lambda: is_awaited(journal, params))
+    limit = params.get("transfer_slots") or 0
+    status = follow(job, lambda report: _precopy(order, limit, report), params, lambda: is_awaited(journal, params))
     if status["state"] == "done":
         result = status["result"]
         return {"job": status, "changed": True, "precopy": "over" if result["begun"] else "impossible", "reason": result["reason"]}
@@ -216,6 +220,11 @@ def keep_in_step(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]
 def is_awaited(journal: Journal, params: dict[str, t.Any]) -> bool:
     """Whether both ends are in step, and it is time."""
     return mirroring.state_of(journal) == "in_step" and time.time() >= params["not_before"]
+
+
+def _precopy(order: mirroring.Order, limit: int, report: Report) -> dict[str, t.Any]:
+    with slots.taken_until_in_step(limit, report) as told:
+        return mirroring.precopy(order, told)
 
 
 def _send(order: sending.Order, limit: int, report: Report) -> dict[str, t.Any]:

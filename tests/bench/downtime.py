@@ -29,6 +29,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import sys
 import time
 from dataclasses import asdict
@@ -40,7 +41,7 @@ from bench.bench import LINKS, say, stopped  # noqa: E402 - the path comes first
 from bench.downtime_figures import must_reach, name_of, panels, report  # noqa: E402
 from bench.figures import COLD, OURS, Results  # noqa: E402
 from bench.picture import draw  # noqa: E402
-from bench.stage import BUILD, DEST, MIB, Image, Stage  # noqa: E402
+from bench.stage import BUILD, DEST, MIB, Image, Played, Stage  # noqa: E402
 from bench.ways import WAYS, root_keys  # noqa: E402
 from lab import Lab  # noqa: E402
 
@@ -97,12 +98,19 @@ class Bench:
                 self.measure(image, self.images[index + 1 :])
 
     def many(self) -> None:
-        """Many small servers by one run."""
-        one, many = self.stage.move_many(self.wanted.servers)
+        """Many small servers by one run beside one, as often as everything else; medians."""
+        runs = [self.one_and_many(number) for number in range(self.wanted.runs)]
         results = self.results
-        results.one_seconds, results.many_seconds, results.one_peak_bytes, results.many_peak_bytes = one.seconds, many.seconds, one.peak_bytes, many.peak_bytes
+        results.many_runs = len(runs)
+        results.one_seconds, results.many_seconds = (statistics.median(played.seconds for played in each) for each in zip(*runs, strict=True))
+        results.one_peak_bytes, results.many_peak_bytes = (round(statistics.median(played.peak_bytes for played in each)) for each in zip(*runs, strict=True))
+
+    def one_and_many(self, number: int) -> tuple[Played, Played]:
+        """One small server, then many; the run of that number."""
+        one, many = self.stage.move_many(self.wanted.servers, number)
         cpu = f"controller CPU {one.cpu_seconds:.1f} and {many.cpu_seconds:.1f} s, memory {one.peak_bytes // MIB} and {many.peak_bytes // MIB} MiB"
         say(f"small servers: one {one.seconds:.1f} s, {self.wanted.servers} at once {many.seconds:.1f} s ({cpu})")
+        return one, many
 
     def measure(self, image: Image, later: list[Image]) -> None:
         """One image, every run of it; nothing of it is left."""

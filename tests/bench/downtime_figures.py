@@ -151,7 +151,7 @@ def report(results: Results) -> str:
         ("Against the content of the disk (medians)", table(sizes)),
         ("Against what the guest writes meanwhile (medians)", table(rates)),
         ("Where the downtime of the playbook goes (seconds)", table(downtime_parts(results))),
-        ("Many small servers by one run", table(many_rows(results))),
+        ("Many small servers by one run (medians)", table(many_rows(results))),
         ("Must be reached", judged(must_reach(results))),
     ]
     return "\n\n".join(f"{head}\n\n{text}" for head, text in texts if text)
@@ -162,7 +162,7 @@ def many_rows(results: Results) -> list[Row]:
     if results.many_seconds is None or results.one_seconds is None:
         return []
     rows: list[Row] = [
-        {"servers": number, "total s": f"{seconds:.1f}", "controller peak MiB": f"{peak / MIB:.0f}", "per further server MiB": more}
+        {"servers": number, "runs": results.many_runs, "total s": f"{seconds:.1f}", "controller peak MiB": f"{peak / MIB:.0f}", "per further server MiB": more}
         for number, seconds, peak, more in (
             (1, results.one_seconds, results.one_peak_bytes, ""),
             (results.many, results.many_seconds, results.many_peak_bytes, f"{_per_server(results) / MIB:.1f}"),

@@ -54,6 +54,7 @@ class Results:
     one_seconds: float | None = None
     many_seconds: float | None = None
     many: int = 10
+    many_runs: int = 1
     one_peak_bytes: int = 0
     many_peak_bytes: int = 0
     """Memory of the controller."""

@@ -196,9 +196,9 @@ class Stage:
 
     # ----- many at once
 
-    def move_many(self, servers: int) -> tuple[Played, Played]:
-        """Move one small server, then so many others by one run; both runs, with the controller's memory."""
-        names = [f"small{number}" for number in range(servers + 1)]
+    def move_many(self, servers: int, group: int = 0) -> tuple[Played, Played]:
+        """Move one small server, then so many others by one run; both runs, with the controller's memory. Each ``group`` has names of its own."""
+        names = [f"small{group}-{number}" for number in range(servers + 1)]
         for name in names:
             self.make_small(name)
         rest = (f"target_host={DEST}", "shutdown_timeout=0", ROOMY)

@@ -27,12 +27,13 @@ until [ -s /run/slot.pid ]; do sleep 0.1; done
 """
 
 
-def test_the_guest_of_one_that_waits_is_not_off(world: World) -> None:
-    """It is shut down only once there is a slot for its copy."""
+@pytest.mark.parametrize("precopy", ["always", "never"])
+def test_the_guest_of_one_that_waits_is_not_off(world: World, precopy: str) -> None:
+    """It is shut down only once there is a slot for its copy, and with a precopy once that has had one."""
     guest = world.guest("second")
     begun = time.monotonic()
     world.lab.exec("node1", "sh", "-c", TAKE)
-    run = world.run("cold_migrate", server="second", target_host="node2", transfer_slots=1)
+    run = world.run("cold_migrate", server="second", target_host="node2", transfer_slots=1, precopy=precopy)
     try:
         wait_for("the run to wait", lambda: WAITING in run.output() or run.process.poll() is not None, 180)
         assert run.process.poll() is None, run.output()

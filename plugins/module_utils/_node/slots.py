@@ -8,7 +8,7 @@
 
 A slot is a lock on a file, and so is a place in the queue: whoever is killed has neither any more. A cold copy takes its slot while
 the guest still runs: a job of its own, ``slot``, waits for it and holds it until the job ``send`` has ended, so that no guest is off
-only to wait for others. Whatever copies while the guest runs anyway takes it in its own job, by ``taken()``.
+only to wait for others. A precopy takes it in its own job, as its guest runs anyway, by ``taken_until_in_step()``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import mirroring, paths
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 
@@ -44,6 +44,20 @@ def taken(limit: int, report: Report, wanted: t.Callable[[], bool] = lambda: Tru
         return
     with _waited_for(limit, report, wanted):
         yield
+
+
+@contextlib.contextmanager
+def taken_until_in_step(limit: int, report: Report) -> t.Iterator[Report]:
+    """taken() for a precopy, which says by what this yields how far it is: what its guest writes once both ends are in step keeps nobody waiting."""
+    with contextlib.ExitStack() as slot:
+        slot.enter_context(taken(limit, report))
+
+        def told(progress: dict[str, t.Any]) -> None:
+            report(progress)
+            if progress.get("in_step"):
+                slot.close()
+
+        yield told
 
 
 def hold(migration_uuid: str, limit: int, report: Report) -> dict[str, t.Any]:
@@ -78,11 +92,6 @@ def reserve(journal: Journal, limit: int, seconds: float) -> dict[str, t.Any] | 
         time.sleep(0.05)
 
 
-def precopied(journal: Journal) -> bool:
-    """Whether a precopy has brought over what takes long: what the guest writes from then on is no transfer that anybody has to wait for."""
-    return mirroring.state_of(journal) in ("in_step", "over")
-
-
 def is_held(journal: Journal) -> bool:
     """Whether the job ``slot`` holds a slot for this migration."""
     status = Job(journal, "slot").status()
@@ -91,8 +100,6 @@ def is_held(journal: Journal) -> bool:
 
 def _is_wanted(journal: Journal, since: float) -> bool:
     if journal.data.get("closed"):
-        return False
-    if precopied(journal):
         return False
     send = Job(journal, "send").status()
     if send["state"] == "running":

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import mirroring, paths, slots
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, slots
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 
@@ -185,18 +185,31 @@ def test_the_copy_of_an_earlier_run_says_nothing_of_this_one(journal: Journal, h
     Job(journal, "slot").cancel()
 
 
-def test_a_precopy_that_is_in_step_gives_it_back(reserved: Journal, holder: t.Callable[[int], Holder]) -> None:
-    """What its guest writes from then on keeps nobody waiting; a run that goes on with it needs none."""
+# --- held by a precopy
 
-    def mirror(report: t.Callable[[dict[str, t.Any]], None]) -> dict[str, t.Any]:
-        report({"in_step": True})
-        time.sleep(PATIENCE)
+
+@pytest.mark.parametrize("ending", ["in step", "failed"])
+def test_a_precopy_that_is_in_step_or_has_failed_gives_it_back(journal: Journal, holder: t.Callable[[int], Holder], ending: str) -> None:
+    """What its guest writes from then on keeps nobody waiting."""
+    goes_on = FORK.Event()
+
+    def precopy(report: slots.Report) -> dict[str, t.Any]:
+        with slots.taken_until_in_step(1, report) as told:
+            told({"in_step": False})
+            goes_on.wait(PATIENCE)
+            if ending == "failed":
+                raise ColdmoveError("the link is gone")
+            told({"in_step": True})
+            time.sleep(PATIENCE)
         return {}
 
+    job = Job(journal, "mirror")
+    job.ensure_started(precopy)
+    until(lambda: job.status()["progress"].get("in_step") is False)
     other = holder(1)
-    assert other.waits()
-    assert not slots.precopied(reserved)
-    Job(reserved, mirroring.JOB).ensure_started(mirror)
+    assert other.waits() == "1 of 1 taken"
+    goes_on.set()
     until(other.held.is_set)
-    assert slots.precopied(reserved)
-    Job(reserved, mirroring.JOB).cancel()
+    if ending == "in step":
+        assert job.status()["progress"]["in_step"] is True
+    job.cancel()

@@ -23,7 +23,7 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import paths, progress, receiving, sending, slots
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import mirroring, paths, progress, receiving, sending, slots
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 from ansible_collections.coldmove.libvirt.plugins.modules.virt_disk_receive import receive
@@ -917,6 +917,39 @@ def test_a_copy_without_a_slot_waits_for_one_itself(move: Move) -> None:
         assert move.send(tokens, transfer_slots=1, wait_seconds=0)["job"]["state"] == "running"
         until(lambda: Job(move.journal, "send").status()["progress"].get("waiting") == "1 of 1 taken")
     assert move.send(tokens, transfer_slots=1, attach=True)["job"]["state"] == "done"
+
+
+def test_what_a_precopy_has_left_waits_for_no_slot(move: Move) -> None:
+    """It is next to nothing, and the guest is off by then."""
+    sparse(move.add("vda"), MIB)
+    move.add("nvram", kind="nvram").write_bytes(noise(131_072, 3))
+    tokens = move.offer()["exports"]
+    move.journal.note(precopied={"vda": tokens["vda"]})
+    mirror_job = Job(move.journal, mirroring.JOB)
+    mirror_job.ensure_started(lambda _report: {"off": True, "mirrored": True})
+    assert mirror_job.wait(PATIENCE)["state"] == "done"
+    with slots.taken(1, lambda _progress: None):
+        assert move.send(tokens, transfer_slots=1)["job"]["state"] == "done"
+
+
+def test_a_precopy_takes_its_slot_when_it_begins(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not when its channel is proven."""
+
+    def precopy(_order: mirroring.Order, report: slots.Report) -> dict[str, t.Any]:
+        report({"in_step": True})
+        return {"off": True, "begun": True, "mirrored": True, "reason": ""}
+
+    monkeypatch.setattr(mirroring, "precopy", precopy)
+    sparse(move.add("vda"), MIB)
+    tokens = move.offer()["exports"]
+    order = {"state": "in_step", "server_uuid": MOVE, "precopy_timeout": 60, "not_before": 0, "transfer_slots": 1}
+    with slots.taken(1, lambda _progress: None):
+        waiting = move.send(tokens, **order, wait_seconds=0.5)
+        assert waiting["job"]["progress"]["waiting"] == "1 of 1 taken"
+        assert "precopy" not in waiting
+        assert "job" not in move.send(tokens, state="reachable", transfer_slots=1)
+        assert Job(move.journal, "slot").status()["state"] == "absent"
+    assert move.send(tokens, **order)["precopy"] == "over"
 
 
 def test_what_is_taken_back_waits_no_more(move: Move) -> None:
