@@ -81,8 +81,8 @@ options:
   transfer_slots:
     description:
       - How many transfers this node sends at a time. Others wait, in the order in which they came.
-      - O(state=reachable) takes a slot for a copy while the server is off, and has a job of the node hold it until the copy has ended, or its run is known to
-        be gone. Without such a job O(state=sent) waits itself.
+      - O(state=reachable) takes a slot for a copy while the server is off, and has a job of the node hold it until the copy has ended,
+        or its run is known to be gone. Without such a job O(state=sent) waits itself.
       - O(state=in_step) holds one until both ends are in step. To prove the channel of a precopy, leave it out.
       - Without it there is no limit.
     type: int
