@@ -40,7 +40,8 @@ options:
     description:
       - V(reachable) waits for one of O(transfer_slots) and proves that every export answers through the channel; the guest may run.
       - V(in_step) waits for one of O(transfer_slots), mirrors the disks of a running server, and waits until both ends are in step.
-        From then on each write of the guest is on both ends. The mirror stays until the guest is off. If the link, the dest or this job is lost, it ends and the guest goes on alone.
+        From then on each write of the guest is on both ends. The mirror stays until the guest is off.
+        If the link, the dest or this job is lost, it ends and the guest goes on alone.
       - V(sent) copies the files of a server that is off.
       - V(absent) ends what is under way.
     type: str
