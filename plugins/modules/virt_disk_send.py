@@ -189,7 +189,7 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
         journal.note(written_to=sorted(written_to | set(params["exports"].values())))  # from here on they may hold part of the content
     before = job.status()["state"]
     # What a precopy leaves to be copied is next to nothing, and the guest is off meanwhile.
-    limit = 0 if slots.is_held(journal) or mirroring.mirrored(journal) else limit
+    limit = 0 if mirroring.mirrored(journal) else _limit(journal, params)
     status = follow(job, lambda report: _send(order, limit, report), params)
     if status["state"] == "done":
         sending.forget(journal.uuid)
@@ -208,7 +208,7 @@ def keep_in_step(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]
             job.cancel()  # what it mirrored went to files that the dest has not any more
         # From here on they may hold part of the content, as what a guest sees.
         journal.note(precopied=tokens, written_to=sorted({*journal.data.get("written_to", []), *tokens.values()}))
-    limit = params.get("transfer_slots") or 0
+    limit = _limit(journal, params)
     status = follow(job, lambda report: _precopy(order, limit, report), params, lambda: is_awaited(journal, params))
     if status["state"] == "done":
         result = status["result"]
@@ -221,6 +221,11 @@ def keep_in_step(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]
 def is_awaited(journal: Journal, params: dict[str, t.Any]) -> bool:
     """Whether both ends are in step, and it is time."""
     return mirroring.state_of(journal) == "in_step" and time.time() >= params["not_before"]
+
+
+def _limit(journal: Journal, params: dict[str, t.Any]) -> int:
+    """Of how many slots a job has to take one itself; 0 if it has to take none."""
+    return 0 if slots.is_held(journal) else params.get("transfer_slots") or 0
 
 
 def _precopy(order: mirroring.Order, limit: int, report: Report) -> dict[str, t.Any]:
