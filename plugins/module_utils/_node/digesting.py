@@ -43,17 +43,14 @@ def _nothing() -> None:
 
 
 class Digests:
-    """The digests of all images, one after the other. ``found`` has what is done so far, by file id.
+    """The digests of all images, one after the other. ``found`` has what is done so far, by file id."""
 
-    ``niceness``: how far it gives way to other processes (nice(2)).
-    """
-
-    def __init__(self, images: t.Sequence[Image], step: str, niceness: int = 0) -> None:
+    def __init__(self, images: t.Sequence[Image], step: str) -> None:
         self._step = step  # what progress calls it
         self.found: dict[str, dict[str, t.Any]] = {}
         self._done, self._total = _FORK.Value("Q", 0), sum(image.size for image in images)
         self._answer, answer = _FORK.Pipe(duplex=False)
-        self._process = _FORK.Process(target=_digest_all, args=(images, answer, self._done, niceness), daemon=True)
+        self._process = _FORK.Process(target=_digest_all, args=(images, answer, self._done), daemon=True)
         self._process.start()
         answer.close()
         self._begun = time.monotonic()
@@ -91,9 +88,8 @@ class Digests:
         self._process.join(10)
 
 
-def _digest_all(images: t.Sequence[Image], answer: t.Any, done: t.Any, niceness: int) -> None:
+def _digest_all(images: t.Sequence[Image], answer: t.Any, done: t.Any) -> None:
     base, job = 0, multiprocessing.parent_process()
-    os.nice(niceness)
 
     def tell(read: int, _total: int) -> None:
         if job and os.getppid() != job.pid:

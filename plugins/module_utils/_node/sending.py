@@ -30,8 +30,6 @@ _ATTEMPTS_IN_VAIN = 2
 _FULL = "No space left on device"
 #: What qemu-img reads to get going (libraries and the like).
 _START_UP_BYTES = 256 * 1024
-#: The source's digest gives way to the copy that it is computed beside: the guest is off until that is over.
-_NICENESS = 10
 
 
 class Order(t.NamedTuple):
@@ -90,7 +88,7 @@ def send(order: Order, report: Report) -> dict[str, t.Any]:
     A channel that breaks is opened again by dest, and what has crossed is not sent again; only ``stall_timeout`` seconds without a byte moved end the attempt.
     Raises ColdmoveError; the files are only read.
     """
-    digests = digesting.Digests([digesting.of_file(file, file["held_path"]) for file in order.files], "digest", _NICENESS) if order.verify else None
+    digests = digesting.Digests([digesting.of_file(file, file["held_path"]) for file in order.files], "digest") if order.verify else None
     try:
         chooser = compressed.Chooser(order.compression)
         with _ways(order, chooser) as sockets:
