@@ -175,7 +175,7 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
     order = order_of(journal, params)
     written_to = set(journal.data.get("written_to", []))
     known = set(params["exports"].values()) <= written_to
-    limit = params.get("transfer_slots") or 0
+    limit = _limit(journal, params)
     if params["state"] == "reachable":
         if not (known and job.status()["state"] == "done"):  # what has crossed needs no channel any more, and its sockets are gone
             copies_cold = order.files and mirroring.state_of(journal) in (None, "lost")
@@ -189,7 +189,7 @@ def send(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]:
         journal.note(written_to=sorted(written_to | set(params["exports"].values())))  # from here on they may hold part of the content
     before = job.status()["state"]
     # What a precopy leaves to be copied is next to nothing, and the guest is off meanwhile.
-    limit = 0 if mirroring.mirrored(journal) else _limit(journal, params)
+    limit = 0 if mirroring.mirrored(journal) else limit
     status = follow(job, lambda report: _send(order, limit, report), params)
     if status["state"] == "done":
         sending.forget(journal.uuid)
@@ -224,7 +224,7 @@ def is_awaited(journal: Journal, params: dict[str, t.Any]) -> bool:
 
 
 def _limit(journal: Journal, params: dict[str, t.Any]) -> int:
-    """Of how many slots a job has to take one itself; 0 if it has to take none."""
+    """Of how many slots one is still to be taken; 0 for none: there is no limit, or one is held already."""
     return 0 if slots.is_held(journal) else params.get("transfer_slots") or 0
 
 
