@@ -148,9 +148,9 @@ def test_a_record_that_cannot_be_refreshed_does_not_fail_its_verb(world: World) 
     """The verb is done. What is known is older than it, and the next sync mends that."""
     with guest_of(world, "stale") as guest:
         world.play("sync", host="node1").check()
-        # What is written after the move, and nothing else, is nothing that the record store takes.
-        ended = {"server_uuid": guest.uuid, "server_name": guest.name, "last_event": "never"}
-        outcome = world.play("cold_migrate", server=guest.name, target_host="node2", __coldmove_outcomes=[ended]).check()
+        # The look after the move, and nothing else, goes to a node that is not there.
+        elsewhere = {"__coldmove_host": "nowhere", "__coldmove_outcomes": [{"server_uuid": guest.uuid, "server_name": guest.name}]}
+        outcome = world.play("cold_migrate", server=guest.name, target_host="node2", **elsewhere).check()
         assert "WARNING: what is known of stale could not be refreshed" in outcome.output
         assert laws.record(world.lab, guest)["status"] == "finished"
         assert (known(world, guest) or {})["host"] == "node1"
