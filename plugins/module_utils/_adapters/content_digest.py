@@ -29,15 +29,17 @@ new_hash = hashlib.sha256
 #: What one request of a digest reads: it stays in the CPU's cache until it is hashed. Requests of 4 MiB took twice the CPU time at both ends.
 _PIECE = 256 * 1024
 _ZEROES = bytes(_PIECE)
+#: Is told how far a digest is: bytes that are done, bytes in all, and bytes that were read (holes are not). The digest waits for it.
+Report = t.Callable[[int, int, int], None]
 _STATE_ZERO = 2  # NBD_STATE_ZERO of the base:allocation context: reads as zeroes
 
 
-def of_image(path: str, image_format: str, report: t.Callable[[int, int], None], size_bytes: int | None = None) -> dict[str, t.Any]:
+def of_image(path: str, image_format: str, report: Report, size_bytes: int | None = None) -> dict[str, t.Any]:
     """A digest of what a guest would read from ``path``: ``{algorithm, digest, virtual_bytes, read_bytes, seconds}``.
 
     SHA-256 over the SHA-256 of each 4 MiB block; a block of zeroes counts the same whether it is a hole, a zero cluster
     or written zeroes, so that two images of one content have one digest whatever their layout. Holes are not read.
-    ``report(done, total)`` is called after each block. ``size_bytes``: see exports.image_options(). Raises ColdmoveError.
+    ``report`` is called after each block. ``size_bytes``: see exports.image_options(). Raises ColdmoveError.
     """
     begun = time.monotonic()
     with exports.served(path, image_format, "content", size_bytes) as socket, contextlib.ExitStack() as stack:
@@ -46,7 +48,7 @@ def of_image(path: str, image_format: str, report: t.Callable[[int, int], None],
     return {**found, "seconds": round(time.monotonic() - begun, 3)}
 
 
-def of_export(socket: str, name: str, report: t.Callable[[int, int], None], length: int | None = None, plain: _Plain | None = None) -> dict[str, t.Any]:
+def of_export(socket: str, name: str, report: Report, length: int | None = None, plain: _Plain | None = None) -> dict[str, t.Any]:
     """The same of an export that somebody serves on the unix ``socket``; with ``length`` of its first so many bytes, as if there were no more.
 
     ``plain``: what can be read without the server.
@@ -67,7 +69,7 @@ def of_export(socket: str, name: str, report: t.Callable[[int, int], None], leng
     }
 
 
-def _digest(zero_runs: _ZeroRuns, plain: _Plain | None, readers: t.Iterable[t.Any], size: int, report: t.Callable[[int, int], None]) -> tuple[str, int]:
+def _digest(zero_runs: _ZeroRuns, plain: _Plain | None, readers: t.Iterable[t.Any], size: int, report: Report) -> tuple[str, int]:
     read = done = 0
     whole = new_hash()
     idle: queue.SimpleQueue[t.Any] = queue.SimpleQueue()
@@ -91,10 +93,10 @@ def _digest(zero_runs: _ZeroRuns, plain: _Plain | None, readers: t.Iterable[t.An
             under_way.append((length, future))
             if len(under_way) > _THREADS:
                 done += take()
-                report(done, size)
+                report(done, size, read)
         while under_way:
             done += take()
-        report(done, size)
+        report(done, size, read)
     whole.update(size.to_bytes(8, "big"))
     return whole.hexdigest(), read
 

@@ -17,15 +17,18 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.progress import Report, progress
 
+#: So far a digest may be ahead of the copy that it is computed beside: what it reads is still in memory when the copy comes there.
+_AHEAD_BYTES = 256 * 1024 * 1024
+_BEHIND_SECONDS = 0.05
 _FORK = multiprocessing.get_context("fork")
 
 
 class Image(t.NamedTuple):
-    """One thing to digest: ``read`` is given a callback (bytes done, bytes in all) and gives the digest as content_digest.of_image() does."""
+    """One thing to digest: ``read`` is given what is to be told how far it is, and gives the digest as content_digest.of_image() does."""
 
     file_id: str
     size: int
-    read: t.Callable[[t.Callable[[int, int], None]], dict[str, t.Any]]
+    read: t.Callable[[content_digest.Report], dict[str, t.Any]]
 
 
 def of_file(file: t.Mapping[str, t.Any], path: str) -> Image:
@@ -42,21 +45,58 @@ def _nothing() -> None:
     """Nothing else has to be looked at."""
 
 
-class Digests:
-    """The digests of all images, one after the other. ``found`` has what is done so far, by file id."""
+class _Copy:
+    """How far the copy is that reads the same files, told by the process that copies to the one that digests."""
 
-    def __init__(self, images: t.Sequence[Image], step: str) -> None:
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._done = _FORK.Value("Q", 0)
+
+    def reaches(self, done: int) -> None:
+        self._done.value = max(done, self._done.value)
+
+    def ends(self) -> None:
+        self._done.value = self._size
+
+    def is_far_behind(self, read: int, share: float) -> bool:
+        """Whether a digest that has ``read`` so many bytes, and has done this ``share`` of all, is ahead of it by both.
+
+        What lies in few places of an image is read before much of the image is done; what is scattered has it read more than there is.
+        """
+        done = int(self._done.value)
+        return done < self._size and read > done + _AHEAD_BYTES and share * self._size > done
+
+
+class Digests:
+    """The digests of all images, one after the other. ``found`` has what is done so far, by file id.
+
+    ``copied_bytes``: what a copy will read of the same files meanwhile. The digest keeps beside it, so that what does not fit into the node's memory is read
+    from its storage once, not twice.
+    """
+
+    def __init__(self, images: t.Sequence[Image], step: str, copied_bytes: int = 0) -> None:
         self._step = step  # what progress calls it
         self.found: dict[str, dict[str, t.Any]] = {}
         self._done, self._total = _FORK.Value("Q", 0), sum(image.size for image in images)
+        self._copy = _Copy(copied_bytes)
         self._answer, answer = _FORK.Pipe(duplex=False)
-        self._process = _FORK.Process(target=_digest_all, args=(images, answer, self._done), daemon=True)
+        self._process = _FORK.Process(target=_digest_all, args=(images, answer, self._done, self._copy), daemon=True)
         self._process.start()
         answer.close()
         self._begun = time.monotonic()
 
+    @property
+    def done(self) -> int:
+        """Bytes of the images that are done with."""
+        return int(self._done.value)
+
+    def copied(self, done: int) -> None:
+        """The copy of the same files has read so many bytes."""
+        self._copy.reaches(done)
+
     def wait(self, report: Report, stall_timeout: float, watch: t.Callable[[], None] = _nothing, interval: float = 1.0) -> dict[str, t.Any]:
-        """Until all are found; ``watch`` is called at every ``interval`` and may raise. Raises ColdmoveError."""
+        """Until all are found; ``watch`` is called at every ``interval`` and may raise. The copy is over. Raises ColdmoveError."""
+        self._copy.ends()
         before, moved_at = self._done.value, time.monotonic()
         while True:
             if self._answer.poll(interval):
@@ -88,18 +128,26 @@ class Digests:
         self._process.join(10)
 
 
-def _digest_all(images: t.Sequence[Image], answer: t.Any, done: t.Any) -> None:
-    base, job = 0, multiprocessing.parent_process()
+def _digest_all(images: t.Sequence[Image], answer: t.Any, done: t.Any, copy: _Copy) -> None:
+    base = read_before = 0
+    total, job = sum(image.size for image in images) or 1, multiprocessing.parent_process()
 
-    def tell(read: int, _total: int) -> None:
+    def check_job() -> None:
         if job and os.getppid() != job.pid:
             raise SystemExit(1)  # a job that is gone needs no digest; and this process holds its lock, as if the job were alive
-        done.value = base + read
+
+    def tell(at: int, _size: int, read: int) -> None:
+        check_job()
+        done.value = base + at
+        while copy.is_far_behind(read_before + read, (base + at) / total):
+            time.sleep(_BEHIND_SECONDS)
+            check_job()
 
     try:
         for image in images:
-            answer.send({image.file_id: image.read(tell)})
-            base += image.size
+            found = image.read(tell)
+            answer.send({image.file_id: found})
+            base, read_before = base + image.size, read_before + found["read_bytes"]
         answer.send({})
     except ColdmoveError as exc:
         answer.send(str(exc))

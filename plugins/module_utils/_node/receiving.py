@@ -345,7 +345,7 @@ def _verify(files: list[MoveFile], expected: dict[str, t.Any], report: Report) -
     total, base = sum(int(file["virtual_bytes"]) for file in files), 0
     last = 0.0
 
-    def tell(done: int, _total: int) -> None:
+    def tell(done: int, _total: int, _read: int) -> None:
         nonlocal last
         if time.monotonic() - last >= 1.0:
             last = time.monotonic()

@@ -49,6 +49,11 @@ class Order(t.NamedTuple):
     fresh: bool
     compression: compressed.Choice = "none"
 
+    @property
+    def allocated_bytes(self) -> int:
+        """What there is to be read."""
+        return sum(int(file["allocated_bytes"]) for file in self.files)
+
 
 def probe(order: Order) -> None:
     """Prove, while the guest still runs, that every file can be set aside, and every export be reached through the channel. Raises ColdmoveError."""
@@ -88,11 +93,12 @@ def send(order: Order, report: Report) -> dict[str, t.Any]:
     A channel that breaks is opened again by dest, and what has crossed is not sent again; only ``stall_timeout`` seconds without a byte moved end the attempt.
     Raises ColdmoveError; the files are only read.
     """
-    digests = digesting.Digests([digesting.of_file(file, file["held_path"]) for file in order.files], "digest") if order.verify else None
+    images = [digesting.of_file(file, file["held_path"]) for file in order.files]
+    digests = digesting.Digests(images, "digest", order.allocated_bytes) if order.verify else None
     try:
         chooser = compressed.Chooser(order.compression)
         with _ways(order, chooser) as sockets:
-            copy = _Copy(order, sockets, chooser, report)
+            copy = _Copy(order, sockets, chooser, report, digests.copied if digests else lambda done: None)
             copy.run()
         waited = time.monotonic()
         found = digests.wait(report, order.stall_timeout) if digests else {}
@@ -115,9 +121,9 @@ def send(order: Order, report: Report) -> dict[str, t.Any]:
 class _Copy:
     """All files of one order, one after the other over one channel: they share its bandwidth anyway."""
 
-    def __init__(self, order: Order, sockets: t.Mapping[str, str], chooser: compressed.Chooser, report: Report) -> None:
-        self._order, self._sockets, self._chooser, self._report = order, sockets, chooser, report
-        self.total = sum(int(file["allocated_bytes"]) for file in order.files)
+    def __init__(self, order: Order, sockets: t.Mapping[str, str], chooser: compressed.Chooser, report: Report, copied: t.Callable[[int], None]) -> None:
+        self._order, self._sockets, self._chooser, self._report, self._copied = order, sockets, chooser, report, copied
+        self.total = order.allocated_bytes
         self.done = self.retries = self.already_there = self._furthest = self._in_vain = 0
         self._begun = self._moved_at = time.monotonic()
         self._reported_at = 0.0
@@ -213,6 +219,7 @@ class _Copy:
         """Take note of how far the copy is. Raises ColdmoveError if nothing has moved for too long."""
         if done > self.done or moved:
             self.done, self._moved_at = max(done, self.done), time.monotonic()
+            self._copied(self.done)
         elif time.monotonic() - self._moved_at > self._order.stall_timeout:
             raise ColdmoveError(f"nothing moved through the channel for {self._order.stall_timeout} s")
         if time.monotonic() - self._reported_at >= 1.0:

@@ -22,8 +22,8 @@ from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import qemu_img as qemu_images
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import blobs
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
+from ansible_collections.coldmove.libvirt.plugins.module_utils._node import digesting, mirroring, paths, progress, receiving, sending, slots
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node import files as nodefiles
-from ansible_collections.coldmove.libvirt.plugins.module_utils._node import mirroring, paths, progress, receiving, sending, slots
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.jobs import Job
 from ansible_collections.coldmove.libvirt.plugins.module_utils._node.journal import Journal
 from ansible_collections.coldmove.libvirt.plugins.modules.virt_disk_receive import receive
@@ -610,12 +610,42 @@ def test_what_can_be_read_no_further_has_no_digest(root: Path, monkeypatch: pyte
     monkeypatch.setattr(content_digest._Runs, "pread", lambda *_: b"")
     path = sparse(root / "file", 40 * MIB, *((block * 4 * MIB, noise(1000)) for block in range(10)))
 
-    def kill_server(_done: int, _total: int) -> None:
+    def kill_server(_done: int, _total: int, _read: int) -> None:
         for pid in {*users_of(path)} - {os.getpid()}:
             os.kill(pid, signal.SIGKILL)
 
     with pytest.raises(ColdmoveError, match="NBD export 'content'"):
         content_digest.of_image(str(path), "raw", kill_server)
+
+
+def rest_of(digests: digesting.Digests, after: int = 0) -> int:
+    """How far it is when it goes no further for a while, which it did ``after`` so many bytes as well."""
+    before = -1
+    while (now := digests.done) != before or now <= after:
+        before = now
+        time.sleep(0.5)
+    return now
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param([(36 * MIB, noise(4 * MIB)), (50 * MIB, noise(14 * MIB, 2))], id="in few places"),
+        pytest.param([(block * 4 * MIB, noise(4096)) for block in range(16)], id="scattered"),
+    ],
+)
+def test_a_digest_keeps_beside_the_copy(root: Path, monkeypatch: pytest.MonkeyPatch, content: list[tuple[int, bytes]]) -> None:
+    monkeypatch.setattr(digesting, "_AHEAD_BYTES", 4 * MIB)
+    path = sparse(root / "file", 64 * MIB, *content)
+    file = {"id": "vda", "format": "raw", "virtual_bytes": 64 * MIB}
+    digests = digesting.Digests([digesting.of_file(file, str(path))], "digest", allocated(path))
+    try:
+        first = rest_of(digests)
+        digests.copied(allocated(path) // 2)
+        assert rest_of(digests, first) < 64 * MIB
+        assert digests.wait(lambda _progress: None, 10)["vda"]["digest"] == digest(path)
+    finally:
+        digests.end()
 
 
 def test_a_copy_that_differs_gets_no_name_and_the_message_says_which_and_where(move: Move) -> None:
