@@ -45,7 +45,7 @@ def _nothing() -> None:
     """Nothing else has to be looked at."""
 
 
-class _Copy:
+class _CopyBeside:
     """How far the copy is that reads the same files, told by the process that copies to the one that digests."""
 
     def __init__(self, size: int) -> None:
@@ -78,7 +78,7 @@ class Digests:
         self._step = step  # what progress calls it
         self.found: dict[str, dict[str, t.Any]] = {}
         self._done, self._total = _FORK.Value("Q", 0), sum(image.size for image in images)
-        self._copy = _Copy(copied_bytes)
+        self._copy = _CopyBeside(copied_bytes)
         self._answer, answer = _FORK.Pipe(duplex=False)
         self._process = _FORK.Process(target=_digest_all, args=(images, answer, self._done, self._copy), daemon=True)
         self._process.start()
@@ -128,7 +128,7 @@ class Digests:
         self._process.join(10)
 
 
-def _digest_all(images: t.Sequence[Image], answer: t.Any, done: t.Any, copy: _Copy) -> None:
+def _digest_all(images: t.Sequence[Image], answer: t.Any, done: t.Any, copy: _CopyBeside) -> None:
     base = read_before = 0
     total, job = sum(image.size for image in images) or 1, multiprocessing.parent_process()
 
