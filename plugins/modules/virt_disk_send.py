@@ -39,7 +39,8 @@ options:
   state:
     description:
       - V(reachable) waits for one of O(transfer_slots) and proves that every export answers through the channel; the guest may run.
-      - V(in_step) waits for one of O(transfer_slots), mirrors the disks of a running server, and waits until both ends are in step.
+      - V(in_step) proves that every export answers through the channel, waits for one of O(transfer_slots), mirrors the disks of a running server,
+        and waits until both ends are in step.
         From then on each write of the guest is on both ends. The mirror stays until the guest is off.
         If the link, the dest or this job is lost, it ends and the guest goes on alone.
       - V(sent) copies the files of a server that is off.
@@ -84,7 +85,7 @@ options:
       - How many transfers this node sends at a time. Others wait, in the order in which they came.
       - O(state=reachable) takes a slot for a copy while the server is off, and has a job of the node hold it until the copy has ended,
         or its run is known to be gone. Without such a job O(state=sent) waits itself.
-      - O(state=in_step) holds one until both ends are in step. To prove the channel of a precopy, leave it out.
+      - O(state=in_step) holds one until both ends are in step.
       - Without it there is no limit.
     type: int
   stall_timeout:
@@ -208,6 +209,8 @@ def keep_in_step(journal: Journal, params: dict[str, t.Any]) -> dict[str, t.Any]
             job.cancel()  # what it mirrored went to files that the dest has not any more
         # From here on they may hold part of the content, as what a guest sees.
         journal.note(precopied=tokens, written_to=sorted({*journal.data.get("written_to", []), *tokens.values()}))
+        if job.status()["state"] != "running":
+            sending.probe(order_of(journal, params))
     limit = _limit(journal, params)
     status = follow(job, lambda report: _precopy(order, limit, report), params, lambda: is_awaited(journal, params))
     if status["state"] == "done":

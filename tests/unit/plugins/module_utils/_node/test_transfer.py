@@ -962,24 +962,49 @@ def test_what_a_precopy_has_left_waits_for_no_slot(move: Move) -> None:
         assert move.send(tokens, transfer_slots=1)["job"]["state"] == "done"
 
 
-def test_a_precopy_takes_its_slot_when_it_begins(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not when its channel is proven."""
+#: What a precopy is asked for beside files and exports.
+IN_STEP = {"state": "in_step", "server_uuid": MOVE, "precopy_timeout": 60, "not_before": 0}
+
+
+@pytest.fixture
+def mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A precopy is in step and over at once: there is no QEMU here."""
 
     def precopy(_order: mirroring.Order, report: slots.Report) -> dict[str, t.Any]:
         report({"in_step": True})
         return {"off": True, "begun": True, "mirrored": True, "reason": ""}
 
     monkeypatch.setattr(mirroring, "precopy", precopy)
+
+
+@pytest.mark.usefixtures("mirrors")
+def test_a_precopy_takes_its_slot_when_it_begins(move: Move) -> None:
+    """And not when its channel is proven."""
     sparse(move.add("vda"), MIB)
     tokens = move.offer()["exports"]
-    order = {"state": "in_step", "server_uuid": MOVE, "precopy_timeout": 60, "not_before": 0, "transfer_slots": 1}
     with slots.taken(1, lambda _progress: None):
-        waiting = move.send(tokens, **order, wait_seconds=0.5)
+        waiting = move.send(tokens, **IN_STEP, transfer_slots=1, wait_seconds=0.5)
         assert waiting["job"]["progress"]["waiting"] == "1 of 1 taken"
         assert "precopy" not in waiting
         assert "job" not in move.send(tokens, state="reachable", transfer_slots=1)
         assert Job(move.journal, "slot").status()["state"] == "absent"
-    assert move.send(tokens, **order)["precopy"] == "over"
+    assert move.send(tokens, **IN_STEP, transfer_slots=1)["precopy"] == "over"
+
+
+@pytest.mark.usefixtures("mirrors")
+def test_a_precopy_proves_its_channel_by_itself(move: Move) -> None:
+    """A file may be longer than what its guest sees: it is the dest's image that has to have room for that, not for the file."""
+    disk = move.add("vda", "qcow2", virtual_bytes=4 * MIB)
+    qemu_img("create", "-f", "qcow2", "-o", "preallocation=full", disk, str(4 * MIB))
+    assert disk.stat().st_size > 4 * MIB
+    tokens = move.offer(precopy=True)["exports"]
+    for token in tokens.values():
+        (paths.OFFERS_DIR / token).rename(paths.OFFERS_DIR / f"{token}.away")
+    with pytest.raises(ColdmoveError, match="NBD"):
+        move.send(tokens, **IN_STEP)
+    for token in tokens.values():
+        (paths.OFFERS_DIR / f"{token}.away").rename(paths.OFFERS_DIR / token)
+    assert move.send(tokens, **IN_STEP)["precopy"] == "over"
 
 
 def test_what_is_taken_back_waits_no_more(move: Move) -> None:
