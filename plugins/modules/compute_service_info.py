@@ -45,7 +45,7 @@ services:
   sample: {node-a: {disabled: {by: alice, reason: a fan is broken, at: "2026-01-31T12:00:00.000Z"}, forced_down: null, fenced: null, drained: null}}
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.ansible_module import AnsibleModule, missing_required_lib
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.compute_services import ComputeServices
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.record_database import ARGUMENT_SPEC, HAS_SQLALCHEMY, SQLALCHEMY_IMPORT_ERROR

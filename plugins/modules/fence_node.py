@@ -117,7 +117,7 @@ readings:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.ansible_module import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.fence_agent import FenceAgent
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic import fencing as rules

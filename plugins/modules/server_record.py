@@ -126,7 +126,7 @@ left:
   sample: {6695eb01-f6a4-4304-79aa-97f2502e193f: migration 7 is migrating}
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.ansible_module import AnsibleModule, missing_required_lib
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.record_database import ARGUMENT_SPEC, HAS_SQLALCHEMY, SQLALCHEMY_IMPORT_ERROR
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.server_records import ServerRecords

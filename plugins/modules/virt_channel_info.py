@@ -67,7 +67,7 @@ refused:
 
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.ansible_module import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import channel
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError

@@ -129,7 +129,7 @@ reason:
 import time
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.ansible_module import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.libvirt_host import URI_ARGS
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError

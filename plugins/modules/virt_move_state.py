@@ -105,7 +105,7 @@ move:
       type: str
 """
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.ansible_module import AnsibleModule
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError

@@ -144,7 +144,7 @@ method:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters.ansible_module import AnsibleModule, missing_required_lib
 
 from ansible_collections.coldmove.libvirt.plugins.module_utils._adapters import libvirt_host
 from ansible_collections.coldmove.libvirt.plugins.module_utils._logic.errors import ColdmoveError
