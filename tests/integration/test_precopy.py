@@ -93,6 +93,22 @@ def test_all_that_was_acknowledged_arrives(world: World, image_format: str, shut
 
 
 @pytest.mark.nightly
+def test_a_disk_that_is_allocated_as_a_whole(world: World) -> None:
+    """Its file is longer than what its guest sees of it, which is all that the dest has to have room for."""
+    guest = world.guest("allocated", start=False)
+    disk = f"{laws.IMAGES}/allocated-vda.qcow2"
+    world.lab.exec("node1", "qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", "-o", "preallocation=full", disk, f"{disk}.whole")
+    world.lab.exec("node1", "mv", f"{disk}.whole", disk)
+    assert (world.lab.images("node1") / "allocated-vda.qcow2").stat().st_size > 64 * MIB
+    world.lab.start_guest("node1", guest)
+    world.lab.write_marker(guest, "allocated")
+    world.play("cold_migrate", server=guest.name, target_host="node2", precopy="always").check()
+    laws.check_moved(world.lab, guest, ["allocated"])
+    end(world, guest)
+    world.remove(guest)
+
+
+@pytest.mark.nightly
 def test_revert_leads_back_to_what_the_source_had(world: World) -> None:
     """The source's disk is complete at the stop: the held copy has all that was acknowledged there."""
     with writing(world, "goes-back") as guest:

@@ -48,6 +48,14 @@ def test_version_of_documentation_is_the_first_release() -> None:
         assert "version_added: 0.1.0" in (ROOT / "plugins" / "modules" / f"{module}.py").read_text(encoding="utf-8").replace('"', "")
 
 
+def test_every_module_has_ansible_by_the_door_that_compiles_once() -> None:
+    """Imported before anything else: the order is ruff's to check."""
+    for module in MODULES:
+        content = (ROOT / "plugins" / "modules" / f"{module}.py").read_text(encoding="utf-8")
+        assert "_adapters.ansible_module import AnsibleModule" in content
+        assert "from ansible." not in content.replace("from ansible_collections", "")
+
+
 def test_dependencies_are_used() -> None:
     content = "".join(path.read_text(encoding="utf-8") for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*.yml"))
     for name in load("galaxy.yml")["dependencies"]:
