@@ -48,8 +48,8 @@ def _nothing() -> None:
 class _CopyBeside:
     """How far the copy is that reads the same files, told by the process that copies to the one that digests."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, digested: int) -> None:
+        self._size, self._digested = size, digested  # bytes that it reads, bytes of the images
         self._done = _FORK.Value("Q", 0)
 
     def reaches(self, done: int) -> None:
@@ -58,13 +58,13 @@ class _CopyBeside:
     def ends(self) -> None:
         self._done.value = self._size
 
-    def is_far_behind(self, read: int, share: float) -> bool:
-        """Whether a digest that has ``read`` so many bytes, and has done this ``share`` of all, is ahead of it by both.
+    def is_far_behind(self, read: int, at: int) -> bool:
+        """Whether a digest that has ``read`` so many bytes, and is ``at`` this place of the images, is ahead of it by both.
 
         What lies in few places of an image is read before much of the image is done; what is scattered has it read more than there is.
         """
         done = int(self._done.value)
-        return done < self._size and read > done + _AHEAD_BYTES and share * self._size > done
+        return done < self._size and read > done + _AHEAD_BYTES and at * self._size > done * self._digested
 
 
 class Digests:
@@ -78,7 +78,7 @@ class Digests:
         self._step = step  # what progress calls it
         self.found: dict[str, dict[str, t.Any]] = {}
         self._done, self._total = _FORK.Value("Q", 0), sum(image.size for image in images)
-        self._copy = _CopyBeside(copied_bytes)
+        self._copy = _CopyBeside(copied_bytes, self._total)
         self._answer, answer = _FORK.Pipe(duplex=False)
         self._process = _FORK.Process(target=_digest_all, args=(images, answer, self._done, self._copy), daemon=True)
         self._process.start()
@@ -130,7 +130,7 @@ class Digests:
 
 def _digest_all(images: t.Sequence[Image], answer: t.Any, done: t.Any, copy: _CopyBeside) -> None:
     base = read_before = 0
-    total, job = sum(image.size for image in images) or 1, multiprocessing.parent_process()
+    job = multiprocessing.parent_process()
 
     def check_job() -> None:
         if job and os.getppid() != job.pid:
@@ -139,7 +139,7 @@ def _digest_all(images: t.Sequence[Image], answer: t.Any, done: t.Any, copy: _Co
     def tell(at: int, _size: int, read: int) -> None:
         check_job()
         done.value = base + at
-        while copy.is_far_behind(read_before + read, (base + at) / total):
+        while copy.is_far_behind(read_before + read, base + at):
             time.sleep(_BEHIND_SECONDS)
             check_job()
 
