@@ -30,10 +30,12 @@ RECORD_MODULE = "coldmove.libvirt.migration_record"
 #: Patience with a node that is silent for a moment. Jobs go on without us: with them there is more.
 PATIENCE_SECONDS = 30.0
 RETRY_SECONDS = 2.0
-#: How often progress is shown, and the heartbeat renewed.
-REPORT_SECONDS = 5.0
-#: Modules that are first used while the guest is off. Ansible packs a module for the nodes at its first use in a run.
+#: How often a job is asked how far it is, its progress shown, and the heartbeat renewed: soon at first; half as long as it lasts, then this at most (a run
+#: counts as dead after a minute). To ask costs half a second of CPU on the node and on the records host, and a step's end is told at once whatever it is.
+REPORT_SECONDS, LONGEST_REPORT_SECONDS = 5, 15
+#: Modules that are first used while the guest is off. Ansible packs a module for the nodes at its first use in a run: at the end of these states, before it.
 WHILE_OFF = ("virt_held_copy", "virt_disk_receive", "virt_define_domain")
+LAST_BEFORE_THE_STOP = ("reachable", "in_step")
 
 Result = dict[str, t.Any]
 
@@ -59,8 +61,9 @@ class ActionModule(ActionBase):
         while _running(result):
             self._progress = result["job"].get("progress") or {}
             self._report()
-            result = self._step({**args, "attach": True}, max(PATIENCE_SECONDS, float(args.get("stall_timeout") or 0)))
-        if args.get("state") == "reachable" and not result.get("failed"):
+            asked = {"wait_seconds": _wait_seconds(time.monotonic() - begun), **args, "attach": True}
+            result = self._step(asked, max(PATIENCE_SECONDS, float(args.get("stall_timeout") or 0)))
+        if args.get("state") in LAST_BEFORE_THE_STOP and not result.get("failed"):
             self._pack_ahead()
         ended = time.monotonic()
         # For the record's phases and for the downtime: durations by a monotonic clock, the same one for all steps of a run.
@@ -83,7 +86,7 @@ class ActionModule(ActionBase):
                 time.sleep(RETRY_SECONDS)
 
     def _pack_ahead(self) -> None:
-        """After the last step of the preparation: what will be needed with the guest off is packed now."""
+        """What will be needed with the guest off is packed now."""
         for name in WHILE_OFF:
             self._configure_module(module_name=f"coldmove.libvirt.{name}", module_args={}, task_vars=self._vars)
 
@@ -137,6 +140,11 @@ class ActionModule(ActionBase):
 
     def _server(self) -> str:
         return str(self._vars.get("coldmove_server", {}).get("name") or self._vars.get("inventory_hostname"))
+
+
+def _wait_seconds(seconds: float) -> int:
+    """How long to wait for the end of a job that has lasted so many seconds, before its progress is shown."""
+    return max(REPORT_SECONDS, min(LONGEST_REPORT_SECONDS, int(seconds / 2)))
 
 
 def _told(progress: Result, node: str) -> str:

@@ -182,6 +182,7 @@ class Stage:
     def _environment(self, trace: Path) -> dict[str, str]:
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+            "ANSIBLE_CONFIG": str(Path(__file__).with_name("ansible.cfg")),
             "ANSIBLE_COLLECTIONS_PATH": self._collections,
             "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback"),
             "ANSIBLE_CALLBACKS_ENABLED": "trace_tasks",

@@ -158,8 +158,23 @@ def test_other_errors_are_not_swallowed(step: Step) -> None:
 def test_a_job_is_polled_to_its_end_by_attaching_to_it(step: Step) -> None:
     result = step.run(running(), running(70.0), DONE, **STEP)
     assert result["job"]["state"] == "done"
-    assert step.calls == [STEP, {**STEP, "attach": True}, {**STEP, "attach": True}]
+    assert step.calls == [STEP, *[{**STEP, "attach": True, "wait_seconds": node_step.REPORT_SECONDS}] * 2]
     assert result["took"]["seconds"] == 3.0
+
+
+def test_a_job_that_lasts_is_asked_less_often(step: Step) -> None:
+    """Yet so often that nobody takes the run for dead: a minute without a heartbeat is enough for that."""
+    step.seconds_per_call = 15.0
+    step.run(*[running()] * 6, DONE, **STEP)
+    waits = [call["wait_seconds"] for call in step.calls[1:]]
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (7, node_step.LONGEST_REPORT_SECONDS)
+    assert 2 * node_step.LONGEST_REPORT_SECONDS < 60
+
+
+def test_a_wait_that_the_task_asks_for_is_kept(step: Step) -> None:
+    step.run(running(), DONE, **STEP, wait_seconds=2)
+    assert [call["wait_seconds"] for call in step.calls] == [2, 2]
 
 
 def test_a_job_that_fails_is_a_failure(step: Step) -> None:
@@ -268,11 +283,15 @@ def test_an_owner_that_is_given_is_kept(step: Step) -> None:
 # --- what is used while the guest is off
 
 
-def test_modules_for_the_time_without_the_guest_are_packed_before_it(step: Step) -> None:
-    step.run({"changed": False}, **{**STEP, "state": "reachable"})
+@pytest.mark.parametrize("state", ["reachable", "in_step"])
+def test_modules_for_the_time_without_the_guest_are_packed_before_it(step: Step, state: str) -> None:
+    step.run(running(), DONE, **{**STEP, "state": state})
     assert set(step.packed) == {f"coldmove.libvirt.{name}" for name in node_step.WHILE_OFF}
     for answer in ({"failed": True, "msg": "no"}, SILENCE):
-        step.run(answer, **{**STEP, "state": "reachable"})
+        step.run(answer, **{**STEP, "state": state})
         assert step.packed == []
+
+
+def test_no_module_is_packed_with_the_guest_off(step: Step) -> None:
     step.run(DONE, **STEP)
     assert step.packed == []
