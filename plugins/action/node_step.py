@@ -30,9 +30,10 @@ RECORD_MODULE = "coldmove.libvirt.migration_record"
 #: Patience with a node that is silent for a moment. Jobs go on without us: with them there is more.
 PATIENCE_SECONDS = 30.0
 RETRY_SECONDS = 2.0
-#: How often a job is asked how far it is, its progress shown, and the heartbeat renewed: soon at first; half as long as it lasts, then this at most (a run
-#: counts as dead after a minute). To ask costs half a second of CPU on the node and on the records host, and a step's end is told at once whatever it is.
+#: A job is asked how far it is as often as it has lasted, within these bounds: each time costs its node half a second of CPU. Its end is told at once.
 REPORT_SECONDS, LONGEST_REPORT_SECONDS = 5, 15
+#: How often the heartbeat is renewed, which costs the records host as much. A run without one for a minute counts as dead.
+HEARTBEAT_SECONDS = 15
 #: Modules that are first used while the guest is off. Ansible packs a module for the nodes at its first use in a run: at the end of these states, before it.
 WHILE_OFF = ("virt_held_copy", "virt_disk_receive", "virt_define_domain")
 LAST_BEFORE_THE_STOP = ("reachable", "in_step")
@@ -50,17 +51,19 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         self._vars = task_vars or {}
         self._node = self._task.delegate_to or self._vars.get("inventory_hostname", "?")
-        self._reported = 0.0
         self._progress: Result = {}
         args = dict(self._task.args)
-        begun, began_at = time.monotonic(), datetime.datetime.now(datetime.UTC)
+        self._beaten = begun = time.monotonic()
+        began_at = datetime.datetime.now(datetime.UTC)
         if self._task.action.endswith("migration_record") and args.get("action") in ("open", "adopt"):
             args.setdefault("owner", run_identity())
         # What is asked before anything is under way is answered at once, also by silence.
         result = self._step(args, PATIENCE_SECONDS if "migration_uuid" in args or "uuid" in args else 0.0)
         while _running(result):
             self._progress = result["job"].get("progress") or {}
-            self._report()
+            if self._progress:
+                display.display(f"{self._server()}: {_told(self._progress, self._node)}")
+            self._heartbeat()
             asked = {"wait_seconds": _wait_seconds(time.monotonic() - begun), **args, "attach": True}
             result = self._step(asked, max(PATIENCE_SECONDS, float(args.get("stall_timeout") or 0)))
         if args.get("state") in LAST_BEFORE_THE_STOP and not result.get("failed"):
@@ -82,7 +85,7 @@ class ActionModule(ActionBase):
                     return {"failed": True, "node_silent": True, "msg": f"node {self._node} does not answer: {exc}"}
                 display.display(f"{self._server()}: {self._node} does not answer, trying again for {deadline - time.monotonic():.0f} s")
                 if args.get("attach"):
-                    self._report(silent=True)  # the job goes on without us, and this run is alive: nobody shall take it over
+                    self._heartbeat()  # the job goes on without us, and this run is alive: nobody shall take it over
                 time.sleep(RETRY_SECONDS)
 
     def _pack_ahead(self) -> None:
@@ -90,18 +93,11 @@ class ActionModule(ActionBase):
         for name in WHILE_OFF:
             self._configure_module(module_name=f"coldmove.libvirt.{name}", module_args={}, task_vars=self._vars)
 
-    def _report(self, silent: bool = False) -> None:
-        """Show the job's progress, unless the node is ``silent`` about it, and renew the heartbeat; every few seconds."""
-        if time.monotonic() - self._reported < REPORT_SECONDS:
-            return
-        self._reported = time.monotonic()
-        progress = self._progress
-        if progress and not silent:
-            display.display(f"{self._server()}: {_told(progress, self._node)}")
-        self._heartbeat()
-
     def _heartbeat(self) -> None:
-        """Renew the record's heartbeat on the records host. The work does not depend on it: a failure is shown and no more."""
+        """Renew the record's heartbeat on the records host, if it is time. The work does not depend on it: a failure is shown and no more."""
+        if time.monotonic() - self._beaten < HEARTBEAT_SECONDS:
+            return
+        self._beaten = time.monotonic()
         records_host = self._vars.get("coldmove_records_host")
         if not records_host:
             return
@@ -144,7 +140,7 @@ class ActionModule(ActionBase):
 
 def _wait_seconds(seconds: float) -> int:
     """How long to wait for the end of a job that has lasted so many seconds, before its progress is shown."""
-    return max(REPORT_SECONDS, min(LONGEST_REPORT_SECONDS, int(seconds / 2)))
+    return max(REPORT_SECONDS, min(LONGEST_REPORT_SECONDS, int(seconds)))
 
 
 def _told(progress: Result, node: str) -> str:
