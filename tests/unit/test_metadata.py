@@ -68,3 +68,9 @@ def test_no_machine_path_or_shim_is_committed() -> None:
     for path in [*ROOT.glob("*"), *(ROOT / "tests").rglob("*"), *(ROOT / "plugins").rglob("*"), *(ROOT / "roles").rglob("*")]:
         if path.is_file() and path.suffix not in (".pyc", ".gz") and path.name != Path(__file__).name:
             assert "/.pyenv/versions" not in path.read_text(encoding="utf-8", errors="ignore"), path
+
+
+def test_the_bench_runs_with_the_settings_that_readme_advises() -> None:
+    advised = (ROOT / "README.md").read_text(encoding="utf-8").partition("```ini\n[defaults]\n")[2].partition("```")[0]
+    bench = (ROOT / "tests" / "bench" / "ansible.cfg").read_text(encoding="utf-8")
+    assert advised and bench.partition("[defaults]\n")[2] == advised
